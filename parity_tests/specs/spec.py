@@ -1,0 +1,103 @@
+"""The vocabulary of a layer specification: what a layer is called, what is swept, what is rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from parity_tests.harness.covering import Constraint
+
+HALF = ("float16", "bfloat16")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one row of axis values means: how the layer is made and called.
+
+    arguments  constructor arguments, as passed (of a function: its keyword arguments)
+    shapes     shape of each input tensor
+    call       keyword arguments of the call besides the inputs (`output_size`)
+    """
+
+    arguments: Mapping[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+    call: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corner:
+    """A named case outside the covering array: a row of axis values that differ from the default row, or a `Built`.
+
+    name     appears in the case id in place of the arguments (`network_alexnet_conv1`), so it must say what the case is
+    row      axis values that differ from the default row (used when `built` is None)
+    data     name of the way to draw values (harness/data.py or the spec's `values`), 'normal' unless told
+    dtypes   the dtypes it runs in
+    sweep    the smallest sweep that includes it: 'quick', 'default' or 'full'
+    """
+
+    name: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+    built: Built | None = None
+    data: str = "normal"
+    dtypes: tuple[str, ...] = DTYPES
+    sweep: str = "default"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Arguments that must be refused, with the exception class that torch and the reference raise.
+
+    note    why, where torch's class is an accident and not a documented promise
+    dtype   of the inputs
+    """
+
+    name: str
+    built: Built
+    exception: type[Exception]
+    note: str = ""
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSpec:
+    """One layer of torch.nn (or one function of torch.nn.functional): its reference and what is swept.
+
+    name         torch's own name
+    family       file name in refimpl, specs and faults
+    reference    called with the same arguments as torch's class; gives a refimpl.module.Module
+    axes         axis -> values, the default first.  Understood by the harness itself, beside the layer's own: 'dtype',
+                 'layout' (of inputs), 'parameter_layout', 'tier' ('rounding', 'exact'), 'mode' ('train', 'eval'), 'data'
+    factorial    axes swept in full against each other
+    build        row of axis values -> Built
+    constraints  combinations that cannot be, with the reason
+    functions    names in torch.nn.functional that the layer calls (a stand-in for one of them reaches the layer);
+                 or a function of the constructor's arguments that gives them
+    values       (case, name, rng, shape) -> float64 array for one tensor or None for the general way; `name` is 'input0',
+                 a parameter's or a buffer's name, or 'grad_output0'
+    multilinear  whether the contracts for products and transforms apply
+    is_function  whether `name` is in torch.nn.functional rather than in torch.nn
+    keeps_channels_last   whether an input in channels_last gives an output in channels_last
+    """
+
+    name: str
+    family: str
+    reference: Callable[..., Any]
+    axes: Mapping[str, tuple]
+    factorial: tuple[str, ...]
+    build: Callable[[Mapping[str, Any]], Built]
+    constraints: tuple[Constraint, ...] = ()
+    corners: tuple[Corner, ...] = ()
+    rejections: tuple[Rejection, ...] = ()
+    functions: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]] = ()
+    values: Callable[..., Any] | None = None
+    multilinear: bool = False
+    is_function: bool = False
+    keeps_channels_last: bool = False
+
+
+def layouts(rank: int) -> tuple[str, ...]:
+    """Memory layouts that a tensor with `rank` spatial axes can be swept over, the default first."""
+    base = ("contiguous", "transposed", "expanded", "sliced")
+    return (*base, "channels_last") if rank >= 2 else base

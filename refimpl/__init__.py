@@ -1,0 +1,16 @@
+"""Loop-based reference implementations of torch.nn's layers: numpy only, one readable walk a family.
+
+Functions have torch.nn.functional's names, arguments and defaults (`conv2d`, `conv2d_backward`), classes torch.nn's
+(`Conv2d`).  Arrays go in and come out; floating types are widened to float64, indices are int64.
+"""
+
+from refimpl.activation import *  # noqa: F403
+from refimpl.conv import *  # noqa: F403
+from refimpl.linear import *  # noqa: F403
+from refimpl.normalization import *  # noqa: F403
+from refimpl.padding import *  # noqa: F403
+from refimpl.pooling import *  # noqa: F403
+from refimpl.softmax import *  # noqa: F403
+from refimpl.taps import execution
+
+__all__ = ["execution"]
