@@ -1,19 +1,326 @@
-"""Not written yet."""
+"""Padding in every mode, on any number of axes: one walk, two readings.
+
+    output[y] = input[x] with x = source(y - before) on each axis, or the constant where there is no source
+
+where `before` is how many elements are put in front of an axis (a negative amount takes elements away).  The gradient is
+the same walk read backwards: every output element gives its gradient to the one input element that it copies.
+Source: torch.nn.functional.pad.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
 
-__all__ = ["pad", "pad_backward"]
+import numpy as np
+
+from refimpl.error_bounds import Bounded, Contract, gamma, multilinear, round_to
+from refimpl.module import Module
+from refimpl.taps import Kernel, float_array, zeros_like_kind
+
+__all__ = ["pad", "pad_backward"] + [f"{kind}Pad{rank}d" for kind in (
+    "Constant", "Zero", "Reflection", "Replication", "Circular") for rank in (1, 2, 3)]
+
+CONSTANT, REFLECT, REPLICATE, CIRCULAR = range(4)
+_MODES = {"constant": CONSTANT, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
+_AXES = 4  # arrays get leading axes of size 1 up to this number, so that one compiled kernel serves all usual ranks
 
 
-def pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
-    raise NotImplementedError
+class Geometry(NamedTuple):
+    """Sizes of a padding, one entry an axis; [first, last) is what negative amounts leave of the input."""
+
+    mode: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    before: tuple[int, ...]
+    first: tuple[int, ...]
+    last: tuple[int, ...]
 
 
-def pad_backward(grad_output: Any, input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
-    raise NotImplementedError
+def source(mode, place, size, first, last):
+    """The place in an axis of `size` that is copied to `place` of the padded axis (0 = before the crop, the first input
+    element); -1 for the constant."""
+    if mode == REFLECT:
+        return size - 1 - abs(size - 1 - abs(place))
+    if mode == REPLICATE:
+        return min(max(place, 0), size - 1)
+    if mode == CIRCULAR:
+        return first + (place - first) % (last - first)
+    return place if 0 <= place < size else -1
 
 
-def pad_adjoint(grad_output: Any, input: Any, pad: Any, mode: str = "constant") -> Any:
-    raise NotImplementedError
+def taps(visit, arrays, geometry):
+    """Every output element y that copies an input element x, both counted in C order; y that get the constant are left out."""
+    mode, inputs, outputs, before, first, last = geometry
+    elements = 1
+    for size in outputs:
+        elements *= size
+    for y in range(elements):
+        x, step, rest = 0, 1, y
+        for axis in range(len(outputs) - 1, -1, -1):
+            place = source(mode, rest % outputs[axis] - before[axis], inputs[axis], first[axis], last[axis])
+            if place < 0:
+                break
+            x, step, rest = x + place * step, step * inputs[axis], rest // outputs[axis]
+        else:
+            visit(arrays, y, x)
+
+
+def copy(arrays, y, x):
+    output, input = arrays
+    output[y] = input[x]
+
+
+def gradient(arrays, y, x):
+    grad_output, grad_input = arrays
+    grad_input[x] += grad_output[y]
+
+
+_copy = Kernel(taps, copy)
+_gradient = Kernel(taps, gradient)
+
+
+def read_output(geometry: Geometry, input: np.ndarray, value: Any) -> np.ndarray:
+    """The output side of the walk, flat; `value` where nothing is copied."""
+    output = zeros_like_kind((math.prod(geometry.outputs),), input)
+    output[:] = value
+    _copy((output, input.reshape(-1)), geometry, output.size)
+    return output
+
+
+def read_input(geometry: Geometry, grad_output: np.ndarray) -> np.ndarray:
+    """The input side of the walk, flat: every element gets the sum over its copies."""
+    grad_input = zeros_like_kind((math.prod(geometry.inputs),), grad_output)
+    _gradient((grad_output.reshape(-1), grad_input), geometry, grad_output.size)
+    return grad_input
+
+
+class Padding:
+    """One call: arguments checked, walk ready.  `amounts` as torch takes them: last axis first, before and after."""
+
+    def __init__(self, input: Any, amounts: Any, mode: str, value: Any = None):
+        self.input = float_array(input)
+        shape = self.input.shape
+        pairs = _pairs(shape, amounts, mode, value)
+        for size, (before, after) in zip(shape, pairs, strict=True):
+            _check_axis(mode, size, before, after, shape)
+        self.value = 0.0 if value is None else value
+        self.shape = tuple(size + before + after for size, (before, after) in zip(shape, pairs, strict=True))
+        lead = (1,) * max(0, _AXES - len(shape))
+        pairs = [(0, 0)] * len(lead) + pairs
+        inputs = lead + shape
+        self.geometry = Geometry(
+            _MODES[mode], inputs, lead + self.shape, tuple(before for before, _ in pairs),
+            tuple(max(0, -before) for before, _ in pairs),
+            tuple(size - max(0, -after) for size, (_, after) in zip(inputs, pairs, strict=True)),
+        )
+
+    def output(self, value: Any) -> np.ndarray:
+        return read_output(self.geometry, self.input, value).reshape(self.shape)
+
+    def adjoint(self, grad_output: np.ndarray) -> np.ndarray:
+        return read_input(self.geometry, grad_output).reshape(self.input.shape)
+
+    def copies(self) -> np.ndarray:
+        """How often each input element is copied: the number of terms of its gradient."""
+        return self.adjoint(np.ones(self.shape))
+
+    def up(self, grad_output: Any) -> np.ndarray:
+        grad_output = float_array(grad_output)
+        if grad_output.shape != self.shape:
+            raise RuntimeError(f"pad: grad_output has shape {grad_output.shape}; needed is {self.shape}")
+        return grad_output
+
+
+def _pairs(shape: tuple[int, ...], amounts: Any, mode: str, value: Any) -> list[tuple[int, int]]:
+    """(before, after) for every axis, first axis first, or the exception that torch raises for what cannot be padded."""
+    if isinstance(amounts, (str, bytes)) or not isinstance(amounts, Iterable):
+        raise TypeError(f"pad is {amounts!r}; needed is a tuple of ints")
+    amounts = tuple(amounts)
+    if not all(isinstance(amount, (int, np.integer)) and not isinstance(amount, bool) for amount in amounts):
+        raise TypeError(f"pad is {amounts!r}; needed are ints")
+    if len(amounts) % 2:
+        raise RuntimeError(f"pad {amounts} has {len(amounts)} amounts; needed are two for each axis, before and after")
+    axes = len(amounts) // 2
+    if axes > len(shape):
+        raise RuntimeError(f"pad {amounts} is for {axes} axes; input {shape} has {len(shape)}")
+    if mode not in _MODES:
+        raise NotImplementedError(f"mode {mode!r}; needed is one of {', '.join(_MODES)}")
+    if mode != "constant":
+        if value is not None and value != 0:
+            raise RuntimeError(f"value {value!r} with mode {mode!r}; only mode 'constant' takes one")
+        if not 1 <= axes <= 3 or len(shape) not in (axes + 1, axes + 2):
+            raise NotImplementedError(f"mode {mode!r} pads the last 1, 2 or 3 axes of an input with one or two more; got "
+                                      f"amounts for {axes} axes and input {shape}")
+        kept = shape[1:] if len(shape) == axes + 2 else shape
+        if mode != "circular" and 0 in kept:
+            raise RuntimeError(f"mode {mode!r} needs an input without empty axes besides the batch; got {shape}")
+    pairs = [(amounts[2 * axis], amounts[2 * axis + 1]) for axis in reversed(range(axes))]
+    return [(0, 0)] * (len(shape) - axes) + pairs
+
+
+def _check_axis(mode: str, size: int, before: int, after: int, shape: tuple[int, ...]) -> None:
+    """Raise RuntimeError where torch does: nothing left of the axis, or more asked for than the mode can give.
+
+    A circular axis is cropped first and wrapped then, at most once.  torch 2.13.0 compares with the axis before the crop;
+    asked for more than the crop leaves it raises for some shapes and returns uninitialized memory for others.
+    """
+    kept, output = size + min(before, 0) + min(after, 0), size + before + after
+    most = {"reflect": size - 1, "circular": size if output == 0 else kept}.get(mode, math.inf)
+    if max(before, after) > max(most, 0):
+        raise RuntimeError(f"mode {mode!r} can add at most {max(most, 0)} elements to what is left of an axis of {size}; "
+                           f"got ({before}, {after}) for input {shape}")
+    left, needed = {"constant": (kept, 0), "circular": (output, 0)}.get(mode, (output, 1 if before or after else 0))
+    if left < needed:
+        raise RuntimeError(f"amounts ({before}, {after}) leave nothing of an axis of {size} of input {shape}")
+
+
+def pad(input, pad, mode="constant", value=None):
+    """Copy `input` with elements put in front of and behind its last axes, or taken away there (negative amounts).
+
+        output[y] = input[source(y - before)] on each padded axis of length L, where source(j) is
+        constant   j, and `value` (default 0) where j is not in [0, L)
+        reflect    j, mirrored at 0 and at L - 1: -1 -> 1, L -> L - 2; amounts less than L
+        replicate  j, clamped to [0, L - 1]
+        circular   j, modulo what negative amounts leave of the axis; amounts at most that
+
+    input of any shape, pad (last axis before, last axis after, last but one before, ...) -> output, each axis longer by
+    before + after.  Modes other than 'constant': the last one, two or three axes of an input with one or two axes more.
+    Error: none, output is a copy.  Raises TypeError for amounts that are not ints, NotImplementedError for other modes
+    and ranks, RuntimeError for amounts that do not fit or a `value` where none is used.
+    Source: torch.nn.functional.pad."""
+    call = Padding(input, pad, mode, value)
+    return call.output(call.value)
+
+
+def pad_backward(grad_output, input, pad, mode="constant", value=None):
+    """Gradient of sum(grad_output * pad(...)): (grad_input,), each element the sum over its copies."""
+    call = Padding(input, pad, mode, value)
+    return (call.adjoint(call.up(grad_output)),)
+
+
+def pad_adjoint(grad_output: Bounded, input: Any, pad: Any, mode: str = "constant") -> Bounded:
+    """`pad_backward` for a gradient that itself has an error: a layer pads its input with it and goes on.
+
+    The errors go the way of the values, and the n copies of an element add at most n - 1 roundings (Higham 2002, section
+    4.2) and a store.  An element with one copy is passed on as it is.
+    """
+    call, contract = Padding(input, pad, mode), grad_output.contract
+    copies = call.copies()
+    value, error = call.adjoint(grad_output.value), call.adjoint(grad_output.error)
+    with np.errstate(invalid="ignore"):
+        rounding = gamma(np.maximum(copies - 1, 0), contract.u) * call.adjoint(np.abs(grad_output.value) + grad_output.error)
+    error = np.where(np.isfinite(value), error, 0.0)
+    summed = Bounded(value, np.where(np.isfinite(value), error + rounding, 0.0), contract).store()
+    return replace(summed, error=np.where(copies > 1, summed.error, error))
+
+
+class Pad(Module):
+    """`pad` as a layer: what the classes of torch.nn share."""
+
+    def __init__(self, pad: Any, mode: str = "constant", value: Any = None):
+        super().__init__()
+        self.pad, self.mode, self.value = pad, mode, value
+
+    def forward(self, input: Any) -> np.ndarray:
+        return pad(input, self.pad, self.mode, self.value)
+
+    def _backward(self, grad_outputs: tuple, input: Any) -> tuple[tuple, dict]:
+        return pad_backward(grad_outputs[0], input, self.pad, self.mode, self.value), {}
+
+    def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
+        """The output is bitwise a copy, the constant rounded to T; the gradient a sum of n copies, n - 1 additions."""
+        call = Padding(inputs[0], self.pad, self.mode, self.value)
+        copies = call.copies()
+        products = multilinear(call.adjoint, (call.up(grad_outputs[0]),), np.maximum(copies - 1, 0))
+        summed = products.bounded(contract)
+        return {
+            "output": contract.copied(call.output(round_to(contract.store, call.value))),
+            "grad_input": replace(summed, error=np.where(copies > 1, summed.error, 0.0)),
+        }
+
+
+def _amounts(padding: Any, rank: int) -> tuple:
+    """One amount for all sides of `rank` axes, or the amounts themselves, as many as there are."""
+    return tuple(padding) if isinstance(padding, Iterable) else (padding,) * (2 * rank)
+
+
+class _ConstantPad(Pad):
+    """{rank}-d padding with a constant: `pad` with mode 'constant'.  padding: an int, or (before, after), last axis first.
+
+    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ConstantPad{rank}d."""
+
+    rank: int
+
+    def __init__(self, padding, value):
+        super().__init__(_amounts(padding, self.rank), "constant", value)
+
+
+class _ZeroPad(Pad):
+    """{rank}-d padding with zeros: `pad` with mode 'constant', value 0.  padding: an int, or (before, after), last axis first.
+
+    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ZeroPad{rank}d."""
+
+    rank: int
+
+    def __init__(self, padding):
+        super().__init__(_amounts(padding, self.rank), "constant", 0.0)
+
+
+class _ReflectionPad(Pad):
+    """{rank}-d padding by reflection at the border: `pad` with mode 'reflect'.  padding: an int, or (before, after), last
+    axis first.
+
+    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ReflectionPad{rank}d."""
+
+    rank: int
+
+    def __init__(self, padding):
+        super().__init__(_amounts(padding, self.rank), "reflect")
+
+
+class _ReplicationPad(Pad):
+    """{rank}-d padding with the border's elements: `pad` with mode 'replicate'.  padding: an int, or (before, after), last
+    axis first.
+
+    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ReplicationPad{rank}d."""
+
+    rank: int
+
+    def __init__(self, padding):
+        super().__init__(_amounts(padding, self.rank), "replicate")
+
+
+class _CircularPad(Pad):
+    """{rank}-d padding with the opposite border: `pad` with mode 'circular'.  padding: an int, or (before, after), last
+    axis first.
+
+    Shapes, error: `pad`.  Calls raise as `pad` does, and ValueError for an input that has not one or two axes more than
+    are padded.  Source: torch.nn.CircularPad{rank}d."""
+
+    rank: int
+
+    def __init__(self, padding):
+        super().__init__(_amounts(padding, self.rank), "circular")
+
+    def forward(self, input: Any) -> np.ndarray:
+        axes = np.ndim(input)
+        if axes not in (self.rank + 1, self.rank + 2):
+            raise ValueError(f"input has {axes} axes; needed are {self.rank + 1} or {self.rank + 2}")
+        return super().forward(input)
+
+
+def _of_rank(base: type, rank: int) -> type:
+    name = f"{base.__name__[1:]}{rank}d"
+    return type(name, (base,), {"rank": rank, "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
+                                "__module__": __name__, "__qualname__": name})
+
+
+ConstantPad1d, ConstantPad2d, ConstantPad3d = (_of_rank(_ConstantPad, rank) for rank in (1, 2, 3))
+ZeroPad1d, ZeroPad2d, ZeroPad3d = (_of_rank(_ZeroPad, rank) for rank in (1, 2, 3))
+ReflectionPad1d, ReflectionPad2d, ReflectionPad3d = (_of_rank(_ReflectionPad, rank) for rank in (1, 2, 3))
+ReplicationPad1d, ReplicationPad2d, ReplicationPad3d = (_of_rank(_ReplicationPad, rank) for rank in (1, 2, 3))
+CircularPad1d, CircularPad2d, CircularPad3d = (_of_rank(_CircularPad, rank) for rank in (1, 2, 3))
