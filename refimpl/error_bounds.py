@@ -161,16 +161,19 @@ def strictest(dtype: str) -> Contract:
     return Contract(dtype, "float32" if dtype in ("float16", "bfloat16") else dtype)
 
 
-def ladder(dtype: str, multilinear: bool) -> tuple[Contract, ...]:
-    """Contracts from the strictest to the weakest that is still worth a name, for a storage type."""
+def ladder(dtype: str, multilinear: bool, algorithms: tuple[str, ...] = ()) -> tuple[Contract, ...]:
+    """Contracts from the strictest to the weakest that is still worth a name, for a storage type.
+
+    `algorithms` are a family's own names for other ways to compute (a Module's attribute of that name).
+    """
     best = strictest(dtype)
-    rungs = [best]
-    if multilinear:
-        rungs += [replace(best, algorithm="winograd"), replace(best, algorithm="fft")]
-        rungs += [replace(best, product="tf32")] if dtype == "float32" else []
-        rungs += [replace(best, product="bf16")] if dtype in ("float32", "float16") else []
+    rungs = [best, *(replace(best, algorithm=algorithm) for algorithm in algorithms)]
     if best.accumulate != dtype:
         rungs += [replace(best, accumulate=dtype)]
+    if multilinear:
+        rungs += [replace(best, product="tf32")] if dtype == "float32" else []
+        rungs += [replace(best, product="bf16")] if dtype in ("float32", "float16") else []
+        rungs += [replace(best, algorithm="winograd"), replace(best, algorithm="fft")]
     return tuple(rungs)
 
 
@@ -343,14 +346,15 @@ class Products:
 
     value      the sums, shape S            magnitude  the same walk on absolute values, shape S
     terms      number of terms of each sum, broadcastable to S
-    unit       every product is a whole multiple of it (`grid` of one operand times that of the other; 0 if unknown)
+    unit       every product is a whole multiple of it (`grid` of one operand times that of the other; 0 if unknown),
+               one number or, like `terms`, broadcastable to S
     squares    gives the same walk on squares, evaluated only when it is needed
     """
 
     value: np.ndarray
     magnitude: np.ndarray
     terms: Any
-    unit: float = 0.0
+    unit: Any = 0.0
     squares: Callable[[], np.ndarray] | None = None
 
     def map(self, move: Callable[[np.ndarray], np.ndarray]) -> Products:
@@ -371,7 +375,7 @@ class Products:
         n products and n - 1 additions put at most n roundings on each term whatever the order (Higham 2002, section
         3.1 and 4.2), so the bound is the same for every blocking, vectorization and transposition.  The store costs
         nothing when A is T.  The bound is 0 where every product and partial sum is exactly representable: all are whole
-        multiples of `unit`, none exceeds M, and M / unit < 2^p.  'winograd' and 'fft': see `_norm_wise`.
+        multiples of `unit`, none exceeds M, and M / unit < 2^p.  It is 0 too where `terms` is 0: nothing is rounded.  'winograd' and 'fft': see `_norm_wise`.
         """
         kind, inner, outer = FLOATS[contract.accumulate], FLOATS["float64"], FLOATS[contract.store]
         value = self.value
@@ -392,7 +396,7 @@ class Products:
             return np.zeros(self.value.shape, dtype=bool)
         bits = min(FLOATS[contract.store].precision, FLOATS[contract.accumulate].precision)
         representable = self.unit >= FLOATS[contract.store].eta
-        return representable & (self.magnitude <= 2.0**bits * self.unit)
+        return np.equal(self.terms, 0) | (representable & (self.magnitude <= 2.0**bits * self.unit))
 
     def statistical_ratio(self, contract: Contract, error: np.ndarray) -> float:
         """Largest error / (8 u sqrt(n) ||products||_2), what the store alone may have cost taken off the error.

@@ -2,8 +2,9 @@
 
     output[y] = input[x] with x = source(y - before) on each axis, or the constant where there is no source
 
-where `before` is how many elements are put in front of an axis (a negative amount takes elements away).  The gradient is
-the same walk read backwards: every output element gives its gradient to the one input element that it copies.
+where `before` is how many elements are put in front of an axis (a negative amount takes elements away).
+The gradient is the same walk read backwards: every output element gives its gradient to the one input element
+that it copies.
 Source: torch.nn.functional.pad.
 """
 
@@ -12,12 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refimpl.error_bounds import Bounded, Contract, gamma, multilinear, round_to
+from refimpl.error_bounds import Bounded, Contract, gamma, multilinear, round_to, where
 from refimpl.module import Module
 from refimpl.taps import Kernel, float_array, zeros_like_kind
 
@@ -26,7 +26,7 @@ __all__ = ["pad", "pad_backward"] + [f"{kind}Pad{rank}d" for kind in (
 
 CONSTANT, REFLECT, REPLICATE, CIRCULAR = range(4)
 _MODES = {"constant": CONSTANT, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
-_AXES = 4  # arrays get leading axes of size 1 up to this number, so that one compiled kernel serves all usual ranks
+_AXES = 4  # arrays get leading axes of size 1 up to this number: one compiled kernel serves the usual ranks
 
 
 class Geometry(NamedTuple):
@@ -41,8 +41,7 @@ class Geometry(NamedTuple):
 
 
 def source(mode, place, size, first, last):
-    """The place in an axis of `size` that is copied to `place` of the padded axis (0 = before the crop, the first input
-    element); -1 for the constant."""
+    """Which element of an axis of `size` is copied to `place`, counted from its first element; -1: the constant."""
     if mode == REFLECT:
         return size - 1 - abs(size - 1 - abs(place))
     if mode == REPLICATE:
@@ -53,7 +52,7 @@ def source(mode, place, size, first, last):
 
 
 def taps(visit, arrays, geometry):
-    """Every output element y that copies an input element x, both counted in C order; y that get the constant are left out."""
+    """Every output element y that copies an input element x, both counted in C order, constants left out."""
     mode, inputs, outputs, before, first, last = geometry
     elements = 1
     for size in outputs:
@@ -99,7 +98,7 @@ def read_input(geometry: Geometry, grad_output: np.ndarray) -> np.ndarray:
 
 
 class Padding:
-    """One call: arguments checked, walk ready.  `amounts` as torch takes them: last axis first, before and after."""
+    """One call: arguments checked, walk ready.  `amounts` as torch takes them: last axis first, before, after."""
 
     def __init__(self, input: Any, amounts: Any, mode: str, value: Any = None):
         self.input = float_array(input)
@@ -109,6 +108,9 @@ class Padding:
             _check_axis(mode, size, before, after, shape)
         self.value = 0.0 if value is None else value
         self.shape = tuple(size + before + after for size, (before, after) in zip(shape, pairs, strict=True))
+        axes = len(amounts) // 2
+        if mode in ("reflect", "replicate") and max(self.shape[-axes:]) < 1:
+            raise RuntimeError(f"mode {mode!r}: pad {amounts} leaves nothing of input {shape}")
         lead = (1,) * max(0, _AXES - len(shape))
         pairs = [(0, 0)] * len(lead) + pairs
         inputs = lead + shape
@@ -136,50 +138,54 @@ class Padding:
 
 
 def _pairs(shape: tuple[int, ...], amounts: Any, mode: str, value: Any) -> list[tuple[int, int]]:
-    """(before, after) for every axis, first axis first, or the exception that torch raises for what cannot be padded."""
+    """(before, after) for every axis, first axis first, or the exception that torch raises."""
     if isinstance(amounts, (str, bytes)) or not isinstance(amounts, Iterable):
         raise TypeError(f"pad is {amounts!r}; needed is a tuple of ints")
     amounts = tuple(amounts)
     if not all(isinstance(amount, (int, np.integer)) and not isinstance(amount, bool) for amount in amounts):
         raise TypeError(f"pad is {amounts!r}; needed are ints")
-    if len(amounts) % 2:
-        raise RuntimeError(f"pad {amounts} has {len(amounts)} amounts; needed are two for each axis, before and after")
-    axes = len(amounts) // 2
+    axes, odd = divmod(len(amounts), 2)
+    if odd:
+        raise RuntimeError(f"pad {amounts} has {len(amounts)} amounts; needed are two for each axis")
     if axes > len(shape):
         raise RuntimeError(f"pad {amounts} is for {axes} axes; input {shape} has {len(shape)}")
-    if mode not in _MODES:
-        raise NotImplementedError(f"mode {mode!r}; needed is one of {', '.join(_MODES)}")
-    if mode != "constant":
-        if value is not None and value != 0:
-            raise RuntimeError(f"value {value!r} with mode {mode!r}; only mode 'constant' takes one")
-        if not 1 <= axes <= 3 or len(shape) not in (axes + 1, axes + 2):
-            raise NotImplementedError(f"mode {mode!r} pads the last 1, 2 or 3 axes of an input with one or two more; got "
-                                      f"amounts for {axes} axes and input {shape}")
-        kept = shape[1:] if len(shape) == axes + 2 else shape
-        if mode != "circular" and 0 in kept:
-            raise RuntimeError(f"mode {mode!r} needs an input without empty axes besides the batch; got {shape}")
+    _check_mode(shape, axes, mode, value)
     pairs = [(amounts[2 * axis], amounts[2 * axis + 1]) for axis in reversed(range(axes))]
     return [(0, 0)] * (len(shape) - axes) + pairs
 
 
-def _check_axis(mode: str, size: int, before: int, after: int, shape: tuple[int, ...]) -> None:
-    """Raise RuntimeError where torch does: nothing left of the axis, or more asked for than the mode can give.
+def _check_mode(shape: tuple[int, ...], axes: int, mode: str, value: Any) -> None:
+    """Raise what torch raises for a mode that does not exist, or not for this value or shape."""
+    if mode not in _MODES:
+        raise NotImplementedError(f"mode {mode!r}; needed is one of {', '.join(_MODES)}")
+    if mode == "constant":
+        return
+    if value is not None and value != 0:
+        raise RuntimeError(f"value {value!r} with mode {mode!r}; only mode 'constant' takes one")
+    if not 1 <= axes <= 3 or len(shape) not in (axes + 1, axes + 2):
+        raise NotImplementedError(f"mode {mode!r} for {axes} axes of input {shape}; needed are one to three axes "
+                                  "and an input with one or two more")
+    if mode != "circular" and 0 in shape[len(shape) - axes - 1:]:
+        raise RuntimeError(f"mode {mode!r} with input {shape}; only its batch may be empty")
 
-    A circular axis is cropped first and wrapped then, at most once.  torch 2.13.0 compares with the axis before the crop;
-    asked for more than the crop leaves it raises for some shapes and returns uninitialized memory for others.
+
+def _check_axis(mode: str, size: int, before: int, after: int, shape: tuple[int, ...]) -> None:
+    """Raise RuntimeError where torch does: less than nothing left of the axis, or more asked for than it can give.
+
+    A circular axis is cropped first and then wrapped, at most once.  torch 2.13.0 compares with the axis before the
+    crop; asked for more than is left, it raises for some shapes and returns uninitialized memory for others.
     """
     kept, output = size + min(before, 0) + min(after, 0), size + before + after
-    most = {"reflect": size - 1, "circular": size if output == 0 else kept}.get(mode, math.inf)
+    if output < 0 or (kept < 0 and mode in ("constant", "circular")):
+        raise RuntimeError(f"pad ({before}, {after}) takes more than there is of an axis of {size} of input {shape}")
+    most = {"reflect": size - 1, "circular": kept}.get(mode, math.inf)
     if max(before, after) > max(most, 0):
-        raise RuntimeError(f"mode {mode!r} can add at most {max(most, 0)} elements to what is left of an axis of {size}; "
-                           f"got ({before}, {after}) for input {shape}")
-    left, needed = {"constant": (kept, 0), "circular": (output, 0)}.get(mode, (output, 1 if before or after else 0))
-    if left < needed:
-        raise RuntimeError(f"amounts ({before}, {after}) leave nothing of an axis of {size} of input {shape}")
+        raise RuntimeError(f"pad ({before}, {after}) of an axis of {size} of input {shape}: mode {mode!r} can add "
+                           f"at most {most}")
 
 
 def pad(input, pad, mode="constant", value=None):
-    """Copy `input` with elements put in front of and behind its last axes, or taken away there (negative amounts).
+    """Copy `input` with elements added before and behind its last axes, or taken away there (negative amounts).
 
         output[y] = input[source(y - before)] on each padded axis of length L, where source(j) is
         constant   j, and `value` (default 0) where j is not in [0, L)
@@ -187,10 +193,10 @@ def pad(input, pad, mode="constant", value=None):
         replicate  j, clamped to [0, L - 1]
         circular   j, modulo what negative amounts leave of the axis; amounts at most that
 
-    input of any shape, pad (last axis before, last axis after, last but one before, ...) -> output, each axis longer by
-    before + after.  Modes other than 'constant': the last one, two or three axes of an input with one or two axes more.
-    Error: none, output is a copy.  Raises TypeError for amounts that are not ints, NotImplementedError for other modes
-    and ranks, RuntimeError for amounts that do not fit or a `value` where none is used.
+    input of any shape, pad (last axis before, last axis after, last axis but one before, ...) -> output, each axis
+    longer by before + after.  Modes other than 'constant': the last one to three axes of an input with one or two
+    more.  Error: none, output is a copy.  Raises TypeError for amounts that are not ints, NotImplementedError for
+    other modes and ranks, RuntimeError for amounts that do not fit or a `value` where none is used.
     Source: torch.nn.functional.pad."""
     call = Padding(input, pad, mode, value)
     return call.output(call.value)
@@ -203,19 +209,20 @@ def pad_backward(grad_output, input, pad, mode="constant", value=None):
 
 
 def pad_adjoint(grad_output: Bounded, input: Any, pad: Any, mode: str = "constant") -> Bounded:
-    """`pad_backward` for a gradient that itself has an error: a layer pads its input with it and goes on.
+    """`pad_backward` of a gradient that itself has an error, as a layer has that pads its input first.
 
-    The errors go the way of the values, and the n copies of an element add at most n - 1 roundings (Higham 2002, section
-    4.2) and a store.  An element with one copy is passed on as it is.
+    The errors go the way of the values; the n copies of an element add at most n - 1 roundings (Higham 2002,
+    section 4.2) and a store.  An element with one copy is passed on as it is.
     """
     call, contract = Padding(input, pad, mode), grad_output.contract
     copies = call.copies()
     value, error = call.adjoint(grad_output.value), call.adjoint(grad_output.error)
+    magnitude = call.adjoint(np.abs(grad_output.value)) + error
     with np.errstate(invalid="ignore"):
-        rounding = gamma(np.maximum(copies - 1, 0), contract.u) * call.adjoint(np.abs(grad_output.value) + grad_output.error)
-    error = np.where(np.isfinite(value), error, 0.0)
-    summed = Bounded(value, np.where(np.isfinite(value), error + rounding, 0.0), contract).store()
-    return replace(summed, error=np.where(copies > 1, summed.error, error))
+        rounding = gamma(np.maximum(copies - 1, 0), contract.u) * magnitude
+    passed = Bounded(value, np.where(np.isfinite(value), error, 0.0), contract)
+    summed = replace(passed, error=np.where(np.isfinite(value), error + rounding, 0.0)).store()
+    return where(copies > 1, summed, passed)
 
 
 class Pad(Module):
@@ -232,7 +239,7 @@ class Pad(Module):
         return pad_backward(grad_outputs[0], input, self.pad, self.mode, self.value), {}
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        """The output is bitwise a copy, the constant rounded to T; the gradient a sum of n copies, n - 1 additions."""
+        """The output is bitwise a copy, the constant rounded to T; a gradient of n copies has n - 1 roundings."""
         call = Padding(inputs[0], self.pad, self.mode, self.value)
         copies = call.copies()
         products = multilinear(call.adjoint, (call.up(grad_outputs[0]),), np.maximum(copies - 1, 0))
@@ -249,9 +256,11 @@ def _amounts(padding: Any, rank: int) -> tuple:
 
 
 class _ConstantPad(Pad):
-    """{rank}-d padding with a constant: `pad` with mode 'constant'.  padding: an int, or (before, after), last axis first.
+    """{rank}-d padding with a constant: `pad` with mode 'constant'.
 
-    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ConstantPad{rank}d."""
+    padding: one int, or (before, after) of the last axis, of the one before it, ...
+    Shapes, error, exceptions: as of `pad`.
+    Source: torch.nn.ConstantPad{rank}d."""
 
     rank: int
 
@@ -260,9 +269,11 @@ class _ConstantPad(Pad):
 
 
 class _ZeroPad(Pad):
-    """{rank}-d padding with zeros: `pad` with mode 'constant', value 0.  padding: an int, or (before, after), last axis first.
+    """{rank}-d padding with zeros: `pad` with mode 'constant' and value 0.
 
-    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ZeroPad{rank}d."""
+    padding: one int, or (before, after) of the last axis, of the one before it, ...
+    Shapes, error, exceptions: as of `pad`.
+    Source: torch.nn.ZeroPad{rank}d."""
 
     rank: int
 
@@ -271,10 +282,11 @@ class _ZeroPad(Pad):
 
 
 class _ReflectionPad(Pad):
-    """{rank}-d padding by reflection at the border: `pad` with mode 'reflect'.  padding: an int, or (before, after), last
-    axis first.
+    """{rank}-d padding with the input mirrored at its border: `pad` with mode 'reflect'.
 
-    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ReflectionPad{rank}d."""
+    padding: one int, or (before, after) of the last axis, of the one before it, ...
+    Shapes, error, exceptions: as of `pad`.
+    Source: torch.nn.ReflectionPad{rank}d."""
 
     rank: int
 
@@ -283,10 +295,11 @@ class _ReflectionPad(Pad):
 
 
 class _ReplicationPad(Pad):
-    """{rank}-d padding with the border's elements: `pad` with mode 'replicate'.  padding: an int, or (before, after), last
-    axis first.
+    """{rank}-d padding with the elements at the border: `pad` with mode 'replicate'.
 
-    Shapes, error: `pad`.  Calls raise as `pad` does.  Source: torch.nn.ReplicationPad{rank}d."""
+    padding: one int, or (before, after) of the last axis, of the one before it, ...
+    Shapes, error, exceptions: as of `pad`.
+    Source: torch.nn.ReplicationPad{rank}d."""
 
     rank: int
 
@@ -295,11 +308,11 @@ class _ReplicationPad(Pad):
 
 
 class _CircularPad(Pad):
-    """{rank}-d padding with the opposite border: `pad` with mode 'circular'.  padding: an int, or (before, after), last
-    axis first.
+    """{rank}-d padding with the elements of the opposite border: `pad` with mode 'circular'.
 
-    Shapes, error: `pad`.  Calls raise as `pad` does, and ValueError for an input that has not one or two axes more than
-    are padded.  Source: torch.nn.CircularPad{rank}d."""
+    padding: one int, or (before, after) of the last axis, of the one before it, ...
+    Shapes, error, exceptions: as of `pad`; ValueError for an input without one or two axes more than {rank}.
+    Source: torch.nn.CircularPad{rank}d."""
 
     rank: int
 

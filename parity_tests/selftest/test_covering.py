@@ -17,7 +17,7 @@ TWELVE_BY_FOUR = {f"axis{number}": ("a", "b", "c", "d") for number in range(12)}
 
 
 def random_system(seed):
-    """Five or six axes, equal values among theirs, and constraints that each forbid half of the combinations."""
+    """Five or six axes, some of their values equal, and constraints that each forbid about half."""
     random = np.random.RandomState(seed)
     values = (1, True, None, (1, 2), "same")
     axes = {name: values[: random.randint(2, 5)] for name in "uvwxyz"[: random.randint(5, 7)]}
@@ -27,7 +27,10 @@ def random_system(seed):
         combinations = itertools.product(*(axes[name] for name in names))
         possible = {repr(combination) for combination in combinations if random.random_sample() < 0.5}
         possible.add(repr(tuple(axes[name][-1] for name in names)))  # so that some row is feasible
-        holds = lambda *values, possible=frozenset(possible): repr(values) in possible  # noqa: E731
+
+        def holds(*values, possible=frozenset(possible)):
+            return repr(values) in possible
+
         constraints.append(Constraint(names, holds, f"reason {number}"))
     return axes, constraints
 
@@ -38,7 +41,7 @@ def feasible_rows(axes, constraints):
 
 
 def held(rows, names, strength):
-    """The combinations of `strength` of the axes `names` that are in some row; repr, because True equals 1."""
+    """The combinations of values on `strength` of the axes in some row; repr, as True equals 1."""
     groups = list(itertools.combinations(names, strength))
     return {tuple((name, repr(row[name])) for name in group) for row in rows for group in groups}
 

@@ -1,0 +1,4 @@
+"""Not written yet."""
+
+FAULTS = ()
+CONTROLS = ()

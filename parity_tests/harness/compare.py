@@ -1,0 +1,74 @@
+"""The comparison: one array of a candidate against the reference's value and bound, element by element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from refimpl.error_bounds import FLOATS, UNINFORMATIVE_SHARE, Bounded, SuiteError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found in one tensor.
+
+    elements       how many were compared                exact        how many of them with bound 0
+    utilisation    largest error / bound (0 where both are 0; inf where the bound is 0 and the error is not)
+    wrong          indices of the elements out of bound, worst first
+    statistical    largest error / (8 u sqrt(n) ||products||_2), of sums of products; above 1 is worth a look
+    uninformative  elements whose bound is wider than the scale of the values
+    zeros          elements whose exact value is 0
+    """
+
+    name: str
+    actual: np.ndarray
+    bounded: Bounded
+    elements: int
+    exact: int
+    utilisation: float
+    wrong: np.ndarray
+    statistical: float
+    uninformative: int
+    zeros: int
+
+    @property
+    def tells_nothing(self) -> bool:
+        return self.elements > 0 and self.uninformative > UNINFORMATIVE_SHARE * self.elements
+
+
+def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
+    """Compare every element.  The shapes must be equal (`check_metadata` has seen to that)."""
+    expected, bound = bounded.value, bounded.error
+    finite = np.isfinite(expected)
+    if not np.isfinite(bound[finite]).all() or (bound < 0).any():
+        raise SuiteError(f"{name}: a bound is NaN, infinite or negative at a finite value; the suite must mend its bound")
+    overflow = FLOATS[bounded.contract.store].overflow
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(actual - expected)
+        within = error <= bound
+        size = np.abs(expected)
+        may_overflow = finite & (size + bound >= overflow) & np.isinf(actual)
+        must_overflow = finite & (size - bound >= overflow)
+        right = np.where(may_overflow, np.signbit(actual) == np.signbit(expected), within & ~must_overflow)
+        right = np.where(finite, right, (actual == expected) | (np.isnan(actual) & np.isnan(expected)))
+        if bounded.bitwise:
+            right &= np.isnan(expected) | (np.signbit(actual) == np.signbit(expected))
+        error = np.where(right & ~(finite & np.isfinite(actual)), 0.0, error)
+        ratio = np.where(error == 0, 0.0, error / np.where(bound > 0, bound, np.nan))
+    ratio = np.where(right, np.nan_to_num(ratio, nan=0.0), np.nan_to_num(ratio, nan=np.inf, posinf=np.inf))
+    wrong = np.argwhere(~right)
+    if len(wrong):
+        wrong = wrong[np.argsort(-ratio[~right], kind="stable")]
+    usable = bound[finite]
+    scale = np.mean(np.abs(expected[finite])) if usable.size else 0.0
+    with np.errstate(invalid="ignore"):
+        uninformative = int(np.count_nonzero(usable > np.maximum(scale, np.abs(expected[finite]))))
+    statistical = 0.0
+    if bounded.products is not None and finite.any():
+        statistical = bounded.products.statistical_ratio(bounded.contract, np.where(finite & right, error, 0.0))
+    return Comparison(
+        name, actual, bounded, elements=int(expected.size), exact=int(np.count_nonzero(usable == 0)),
+        utilisation=float(ratio.max(initial=0.0)), wrong=wrong, statistical=statistical, uninformative=uninformative,
+        zeros=int(np.count_nonzero(expected == 0)),
+    )

@@ -1,0 +1,110 @@
+"""The numbers of a case: drawn from its id alone, already rounded to its dtype, the same for every candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity_tests.harness.cases import Case
+from parity_tests.specs.spec import LayerSpec
+from refimpl.error_bounds import FLOATS, round_to
+
+
+@dataclass(frozen=True)
+class Data:
+    """Inputs, parameters and buffers of a case, float64 arrays (int64 for counters) of numbers of the case's dtype."""
+
+    inputs: tuple[np.ndarray, ...]
+    state: Mapping[str, np.ndarray]
+
+
+# Scale and offset of the inputs in the magnitude regimes: large enough to leave the range in which a type is dense,
+# small enough that sums of a few hundred products of them with numbers around 1 stay finite.
+LARGE = {"float16": 300.0, "bfloat16": 1e30, "float32": 1e30, "float64": 1e200}
+TINY = {"float16": 2.0**-12, "bfloat16": 1e-30, "float32": 1e-30, "float64": 1e-200}
+OFFSET = {"float16": 256.0, "bfloat16": 256.0, "float32": 1e4, "float64": 1e7}
+
+
+def make_data(spec: LayerSpec, case: Case, state: Mapping[str, np.ndarray]) -> Data:
+    """Numbers for every input and for every entry of the reference's `state` (which gives names and shapes)."""
+    inputs = tuple(draw(spec, case, f"input{index}", shape) for index, shape in enumerate(case.shapes))
+    drawn = {
+        name: array if array.dtype.kind in "iu" else draw(spec, case, name, array.shape) for name, array in state.items()
+    }
+    return Data(inputs, drawn)
+
+
+def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The tensor `name` of a case: the spec's own way when it has one, else by tier and data regime.
+
+    A tensor in the layout 'expanded' repeats along one axis, so it is drawn with size 1 there and then repeated.
+    """
+    rng = np.random.default_rng(seed_of(case, name))
+    layout = case.layout if name.startswith(("input", "grad_output")) else case.parameter_layout
+    axis = expanded_axis(shape) if layout == "expanded" else None
+    drawn_shape = shape if axis is None else (*shape[:axis], 1, *shape[axis + 1:])
+    values = spec.values(case, name, rng, drawn_shape) if spec.values is not None else None
+    if values is None:
+        values = _general(case, name, rng, drawn_shape)
+    return np.array(np.broadcast_to(round_to(case.dtype, values), shape))
+
+
+def seed_of(case: Case, name: str) -> int:
+    """Seed of one tensor: a hash of the case's id, the tensor's name and the run's seed."""
+    return int.from_bytes(hashlib.sha256(f"{case.id}|{name}|{case.seed}".encode()).digest()[:8], "big")
+
+
+def expanded_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis along which an expanded tensor of this shape repeats: the first that is longer than 1."""
+    return next((axis for axis, size in enumerate(shape) if size > 1), None)
+
+
+def _general(case: Case, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    if case.tier == "exact":
+        return _whole_numbers(case, rng, shape)
+    values = rng.standard_normal(shape)
+    if not name.startswith("input"):
+        return values
+    if case.data == "large":
+        return values * LARGE[case.dtype]
+    if case.data == "tiny":
+        return values * TINY[case.dtype]
+    if case.data == "offset":
+        return values + OFFSET[case.dtype]
+    if case.data in SPECIAL:
+        return _sprinkled(rng, values, SPECIAL[case.data], case.dtype)
+    return values
+
+
+def _whole_numbers(case: Case, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Non-zero integers in [-a, a], with a so small that sums of products over any operand stay exact in the dtype."""
+    terms = max((math.prod(s) // max(1, min(s)) for s in case.shapes if s and math.prod(s)), default=1)
+    largest = math.sqrt(2.0 ** FLOATS[case.dtype].precision / max(1, terms))
+    limit = int(min(64, max(1, largest)))
+    return rng.integers(1, limit, shape, endpoint=True) * rng.choice([-1.0, 1.0], shape)
+
+
+# Special values, sprinkled over a sixth of the elements.  `None` stands for the largest finite number of the dtype.
+SPECIAL = {
+    "nan": (math.nan,),
+    "infinity": (math.inf, -math.inf),
+    "negative_infinity": (-math.inf,),
+    "zeros": (0.0, -0.0),
+    "specials": (math.nan, math.inf, -math.inf, 0.0, -0.0),
+}
+
+
+def _sprinkled(rng: np.random.Generator, values: np.ndarray, special: tuple, dtype: str) -> np.ndarray:
+    chosen = rng.random(values.shape) < 1 / 6
+    if values.size and not chosen.any():
+        chosen.flat[rng.integers(values.size)] = True
+    return np.where(chosen, rng.choice(np.array(special), values.shape), values)
+
+
+def integer_valued(values: np.ndarray) -> bool:
+    """Whether all elements are whole numbers."""
+    return bool(np.all(np.rint(values) == values))

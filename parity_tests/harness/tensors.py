@@ -1,0 +1,46 @@
+"""Between numpy arrays of a case and torch tensors of a candidate: dtype, device and memory layout."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from parity_tests.harness.data import expanded_axis
+
+
+def to_tensor(array: np.ndarray, dtype: str, layout: str, device: str) -> torch.Tensor:
+    """A tensor with the values of `array`, laid out in memory as asked for; integers keep their type."""
+    kind = torch.int64 if array.dtype.kind in "iu" else getattr(torch, dtype)
+    return laid_out(torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=kind), layout)
+
+
+def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
+    """The same values in another memory layout.  Layouts that a tensor of this rank cannot have leave it contiguous.
+
+    transposed      last two axes stored in exchanged order         sliced   every second element, from an offset
+    expanded        stride 0 along the first axis longer than 1     channels_last   torch's memory format (2-d, 3-d)
+    """
+    if layout == "transposed" and tensor.dim() >= 2:
+        return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
+    if layout == "sliced" and tensor.dim() >= 1:
+        room = tensor.new_zeros((*tensor.shape[:-1], 2 * tensor.shape[-1] + 3))
+        view = room[..., 1: 1 + 2 * tensor.shape[-1]: 2]
+        return view.copy_(tensor)
+    if layout == "channels_last" and tensor.dim() in (4, 5):
+        return tensor.contiguous(memory_format=channels_last_format(tensor))
+    if layout == "expanded":
+        axis = expanded_axis(tuple(tensor.shape))
+        return tensor if axis is None else tensor.narrow(axis, 0, 1).clone().expand(tensor.shape)
+    return tensor
+
+
+def channels_last_format(tensor: torch.Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.dim() == 4 else torch.channels_last_3d
+
+
+def to_array(tensor: torch.Tensor) -> np.ndarray:
+    """Values as float64 (integers and booleans as int64), which holds every number of the supported dtypes."""
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    return tensor.to(device="cpu", dtype=torch.float64 if tensor.is_floating_point() else torch.int64).numpy()
