@@ -41,7 +41,7 @@ class Geometry(NamedTuple):
 
 
 def source(mode, place, size, first, last):
-    """Which element of an axis of `size` is copied to `place`, counted from its first element; -1: the constant."""
+    """Which element of an axis of `size` is copied to `place`, counted from its first; -1: the constant."""
     if mode == REFLECT:
         return size - 1 - abs(size - 1 - abs(place))
     if mode == REPLICATE:
@@ -98,7 +98,7 @@ def read_input(geometry: Geometry, grad_output: np.ndarray) -> np.ndarray:
 
 
 class Padding:
-    """One call: arguments checked, walk ready.  `amounts` as torch takes them: last axis first, before, after."""
+    """One call: arguments checked, walk ready.  `amounts` as torch takes them, last axis first."""
 
     def __init__(self, input: Any, amounts: Any, mode: str, value: Any = None):
         self.input = float_array(input)
@@ -163,29 +163,30 @@ def _check_mode(shape: tuple[int, ...], axes: int, mode: str, value: Any) -> Non
     if value is not None and value != 0:
         raise RuntimeError(f"value {value!r} with mode {mode!r}; only mode 'constant' takes one")
     if not 1 <= axes <= 3 or len(shape) not in (axes + 1, axes + 2):
-        raise NotImplementedError(f"mode {mode!r} for {axes} axes of input {shape}; needed are one to three axes "
-                                  "and an input with one or two more")
+        raise NotImplementedError(f"mode {mode!r} for {axes} axes of input {shape}; needed are 1, 2 or 3 "
+                                  "axes, and an input with one or two more")
     if mode != "circular" and 0 in shape[len(shape) - axes - 1:]:
         raise RuntimeError(f"mode {mode!r} with input {shape}; only its batch may be empty")
 
 
 def _check_axis(mode: str, size: int, before: int, after: int, shape: tuple[int, ...]) -> None:
-    """Raise RuntimeError where torch does: less than nothing left of the axis, or more asked for than it can give.
+    """Raise RuntimeError where torch does: more is taken from an axis than it has, or added than it gives.
 
-    A circular axis is cropped first and then wrapped, at most once.  torch 2.13.0 compares with the axis before the
-    crop; asked for more than is left, it raises for some shapes and returns uninitialized memory for others.
+    A circular axis is cropped first and then wrapped, at most once.  torch 2.13.0 compares with the axis as
+    it was before: asked for more than is left, it raises for some shapes and returns uninitialized memory for
+    others.
     """
     kept, output = size + min(before, 0) + min(after, 0), size + before + after
     if output < 0 or (kept < 0 and mode in ("constant", "circular")):
-        raise RuntimeError(f"pad ({before}, {after}) takes more than there is of an axis of {size} of input {shape}")
+        raise RuntimeError(f"pad ({before}, {after}) takes more than an axis of {size} has; input {shape}")
     most = {"reflect": size - 1, "circular": kept}.get(mode, math.inf)
     if max(before, after) > max(most, 0):
-        raise RuntimeError(f"pad ({before}, {after}) of an axis of {size} of input {shape}: mode {mode!r} can add "
-                           f"at most {most}")
+        raise RuntimeError(f"pad ({before}, {after}) of an axis of {size}; mode {mode!r} can add at most "
+                           f"{most} there; input {shape}")
 
 
 def pad(input, pad, mode="constant", value=None):
-    """Copy `input` with elements added before and behind its last axes, or taken away there (negative amounts).
+    """Copy `input` with elements added before and behind its last axes, or taken away there if negative.
 
         output[y] = input[source(y - before)] on each padded axis of length L, where source(j) is
         constant   j, and `value` (default 0) where j is not in [0, L)
@@ -193,10 +194,10 @@ def pad(input, pad, mode="constant", value=None):
         replicate  j, clamped to [0, L - 1]
         circular   j, modulo what negative amounts leave of the axis; amounts at most that
 
-    input of any shape, pad (last axis before, last axis after, last axis but one before, ...) -> output, each axis
-    longer by before + after.  Modes other than 'constant': the last one to three axes of an input with one or two
-    more.  Error: none, output is a copy.  Raises TypeError for amounts that are not ints, NotImplementedError for
-    other modes and ranks, RuntimeError for amounts that do not fit or a `value` where none is used.
+    input of any shape, pad (last axis before, last axis after, last axis but one before, ...) -> output, each
+    axis longer by before + after.  Modes other than 'constant': the last one to three axes of an input with
+    one or two more.  Error: none, output is a copy.  Raises TypeError for amounts that are not ints,
+    NotImplementedError for other modes and ranks, RuntimeError for amounts that do not fit or a vain `value`.
     Source: torch.nn.functional.pad."""
     call = Padding(input, pad, mode, value)
     return call.output(call.value)
@@ -239,7 +240,7 @@ class Pad(Module):
         return pad_backward(grad_outputs[0], input, self.pad, self.mode, self.value), {}
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        """The output is bitwise a copy, the constant rounded to T; a gradient of n copies has n - 1 roundings."""
+        """A copy bit for bit, the constant rounded to T; sums of n copies take n - 1 roundings."""
         call = Padding(inputs[0], self.pad, self.mode, self.value)
         copies = call.copies()
         products = multilinear(call.adjoint, (call.up(grad_outputs[0]),), np.maximum(copies - 1, 0))
@@ -250,7 +251,7 @@ class Pad(Module):
         }
 
 
-def _amounts(padding: Any, rank: int) -> tuple:
+def _sides(padding: Any, rank: int) -> tuple:
     """One amount for all sides of `rank` axes, or the amounts themselves, as many as there are."""
     return tuple(padding) if isinstance(padding, Iterable) else (padding,) * (2 * rank)
 
@@ -265,7 +266,7 @@ class _ConstantPad(Pad):
     rank: int
 
     def __init__(self, padding, value):
-        super().__init__(_amounts(padding, self.rank), "constant", value)
+        super().__init__(_sides(padding, self.rank), "constant", value)
 
 
 class _ZeroPad(Pad):
@@ -278,7 +279,7 @@ class _ZeroPad(Pad):
     rank: int
 
     def __init__(self, padding):
-        super().__init__(_amounts(padding, self.rank), "constant", 0.0)
+        super().__init__(_sides(padding, self.rank), "constant", 0.0)
 
 
 class _ReflectionPad(Pad):
@@ -291,7 +292,7 @@ class _ReflectionPad(Pad):
     rank: int
 
     def __init__(self, padding):
-        super().__init__(_amounts(padding, self.rank), "reflect")
+        super().__init__(_sides(padding, self.rank), "reflect")
 
 
 class _ReplicationPad(Pad):
@@ -304,11 +305,11 @@ class _ReplicationPad(Pad):
     rank: int
 
     def __init__(self, padding):
-        super().__init__(_amounts(padding, self.rank), "replicate")
+        super().__init__(_sides(padding, self.rank), "replicate")
 
 
 class _CircularPad(Pad):
-    """{rank}-d padding with the elements of the opposite border: `pad` with mode 'circular'.
+    """{rank}-d padding with the elements at the opposite border: `pad` with mode 'circular'.
 
     padding: one int, or (before, after) of the last axis, of the one before it, ...
     Shapes, error, exceptions: as of `pad`; ValueError for an input without one or two axes more than {rank}.
@@ -317,7 +318,7 @@ class _CircularPad(Pad):
     rank: int
 
     def __init__(self, padding):
-        super().__init__(_amounts(padding, self.rank), "circular")
+        super().__init__(_sides(padding, self.rank), "circular")
 
     def forward(self, input: Any) -> np.ndarray:
         axes = np.ndim(input)
