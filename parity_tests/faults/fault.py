@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -34,3 +36,54 @@ class Control:
     sentence: str
     stand_ins: Mapping[str, Callable[..., Any]]
     layers: tuple[str, ...] = field(default=())
+
+
+class _Spoiled(torch.autograd.Function):
+    """Right forward, right gradients, except for what `spoil` makes of them."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable, spoil: Callable, *tensors: torch.Tensor) -> torch.Tensor:
+        ctx.function, ctx.spoil = function, spoil
+        ctx.save_for_backward(*tensors)
+        return function(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> tuple:
+        tensors = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in ctx.saved_tensors]
+        with torch.enable_grad():
+            output = ctx.function(*tensors)
+        real = [tensor for tensor in tensors if tensor.requires_grad]
+        gradients = iter(torch.autograd.grad(output, real, upstream[0], allow_unused=True))
+        right = [next(gradients) if tensor.requires_grad else None for tensor in tensors]
+        return (None, None, *ctx.spoil(upstream[0], tensors, right))
+
+
+def with_gradient(function: Callable[..., Any], spoil: Callable[[Any, list, list], list]) -> Callable[..., Any]:
+    """A stand-in with the values of `function` and wrong gradients: `spoil(grad_output, tensors, gradients)` changes them.
+
+    `tensors` are the tensor arguments in the order in which they were passed, positional ones first.
+    """
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        places = [i for i, value in enumerate(args) if isinstance(value, torch.Tensor)]
+        names = [name for name, value in kwargs.items() if isinstance(value, torch.Tensor)]
+
+        def call(*tensors: torch.Tensor) -> Any:
+            positional, named = list(args), dict(kwargs)
+            for place, tensor in zip(places, tensors, strict=False):
+                positional[place] = tensor
+            named.update(zip(names, tensors[len(places):], strict=True))
+            return function(*positional, **named)
+
+        return _Spoiled.apply(call, spoil, *(args[i] for i in places), *(kwargs[name] for name in names))
+
+    return stand_in
+
+
+def scaled(index: int, factor: float) -> Callable[[Any, list, list], list]:
+    """A `spoil` that multiplies the gradient of one tensor argument by a factor."""
+
+    def spoil(grad_output: Any, tensors: list, gradients: list) -> list:
+        return [g if i != index or g is None else g * factor for i, g in enumerate(gradients)]
+
+    return spoil

@@ -104,7 +104,7 @@ def check_metadata(spec: LayerSpec, case: Case, candidate: Eager, tally: Tally |
         _fact(trial, "metadata", facts.dtype == dtype, f"{name} has dtype {facts.dtype}, needed is {dtype}", tally)
         device = candidate.device.split(":")[0]
         _fact(trial, "metadata", facts.device == device, f"{name} is on {facts.device}, needed is {device}", tally)
-    if spec.keeps_channels_last and case.layout == "channels_last" and len(case.shapes[0]) in (4, 5):
+    if _promises_channels_last(spec, case, expected["output"].value.shape):
         _fact(trial, "metadata", outcome.facts["output"].channels_last,
               "the output is not in channels_last although the input is", tally)
 
@@ -184,6 +184,14 @@ def run_checks(spec: LayerSpec, case: Case, candidate: Eager, **how: str) -> Ver
         if name == "metadata" and errors:
             break
     return Verdict(case, tally, errors)
+
+
+def _promises_channels_last(spec: LayerSpec, case: Case, output_shape: tuple[int, ...]) -> bool:
+    keeps = spec.keeps_channels_last
+    keeps = keeps(dict(case.arguments)) if callable(keeps) else keeps
+    if not keeps or case.layout != "channels_last" or len(case.shapes[0]) not in (4, 5):
+        return False
+    return all(size > 1 for size in (*case.shapes[0][1:], *output_shape[1:])) and case.shapes[0][0] > 0
 
 
 def _gradients(trial: Trial, inputs: bool) -> list[str]:

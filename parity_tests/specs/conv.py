@@ -17,7 +17,7 @@ _PADDING = {1: (0, 1, 2), 2: (0, 1, (2, 1)), 3: (0, 1, (1, 0, 2))}
 _DILATION = {1: (1, 2, 3), 2: (1, 2, (1, 3)), 3: (1, 2, (2, 1, 3))}
 _EXTRA = {1: (0, 1, 2), 2: (0, 1, (0, 2)), 3: (0, 1, (1, 2, 0))}
 _SIZE = {1: (13,), 2: (9, 11), 3: (8, 7, 9)}
-_LONG = {1: (33,), 2: (5, 33), 3: (4, 6, 17)}
+_LONG = {1: (33,), 2: (5, 33), 3: (6, 5, 17)}
 # groups -> (in_channels, out_channels, groups): one group, 1 < groups < in_channels, one channel a group (depthwise).
 _CHANNELS = {"one": (2, 5, 1), "two": (4, 6, 2), "depthwise": (4, 8, 4), "single": (1, 3, 1)}
 _SHAPES = ("batch_3", "batch_1", "batch_0", "unbatched", "long")
@@ -182,7 +182,8 @@ def _convolution(rank: int) -> LayerSpec:
         name=f"Conv{rank}d", family="conv", reference=getattr(refimpl, f"Conv{rank}d"), axes=axes,
         factorial=("stride", "padding", "dilation", "groups"), build=partial(_build, rank, names),
         constraints=(*_CONSTRAINTS, empty), corners=_corners(rank, False), rejections=_rejections(rank, False),
-        functions=partial(_functions, rank), multilinear=True, keeps_channels_last=True,
+        functions=partial(_functions, rank), multilinear=True,
+        keeps_channels_last=lambda arguments: arguments.get("padding_mode", "zeros") == "zeros",
     )
 
 

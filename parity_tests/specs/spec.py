@@ -78,7 +78,8 @@ class LayerSpec:
                  a parameter's or a buffer's name, or 'grad_output0'
     multilinear  whether the contracts for products and transforms apply
     is_function  whether `name` is in torch.nn.functional rather than in torch.nn
-    keeps_channels_last   whether an input in channels_last gives an output in channels_last
+    keeps_channels_last   whether an input in channels_last gives an output in channels_last; or a function of the
+                          constructor's arguments that says so (batches and channels of size 0 or 1 are ambiguous, not asked)
     """
 
     name: str
@@ -94,7 +95,7 @@ class LayerSpec:
     values: Callable[..., Any] | None = None
     multilinear: bool = False
     is_function: bool = False
-    keeps_channels_last: bool = False
+    keeps_channels_last: bool | Callable[[Mapping[str, Any]], bool] = False
 
 
 def layouts(rank: int) -> tuple[str, ...]:

@@ -1,0 +1,105 @@
+"""The ledger of known deviations: where a candidate is known to miss the reference, as data, with staleness rules.
+
+An entry never widens a bound.  A failure that an entry names becomes an expected failure; one that it does not name stays a
+failure; an entry that matched cases none of which failed is an error of the ledger.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+LEDGER = "deviations.toml"
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One entry.
+
+    name          short, unique
+    cases         regular expression that the whole case id matches
+    checks        the checks that fail
+    candidate     name of the candidate, and `device` (without index)
+    torch         regular expression for torch's version
+    worst         largest error / bound measured in the default sweep (inf: not a matter of numbers)
+    cause         what is known of it
+    link          where it can be read about, '' if nowhere
+    look_again    date after which somebody should look whether it still holds
+    meets         the weaker contract that the failing results do meet; a failure that does not meet it is unexpected
+    every         True: each matching case fails; False: some do, the numbers decide
+    hardware      True: depends on the processor, so that no longer failing is a warning and not an error
+    """
+
+    name: str
+    cases: str
+    checks: tuple[str, ...]
+    worst: float
+    cause: str
+    look_again: date
+    candidate: str = "eager"
+    device: str = "cpu"
+    torch: str = ".*"
+    link: str = ""
+    meets: str = ""
+    every: bool = True
+    hardware: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pattern", re.compile(self.cases))
+
+    def matches(self, case_id: str) -> bool:
+        return bool(self._pattern.fullmatch(case_id))  # type: ignore[attr-defined]
+
+    def explains(self, error: Any) -> bool:
+        return error.check in self.checks and self.meets in ("", error.met)
+
+
+@lru_cache(maxsize=1)
+def ledger() -> tuple[Deviation, ...]:
+    """The ledger that the suite ships."""
+    return parse(resources.files("parity_tests").joinpath(LEDGER).read_text())
+
+
+def parse(text: str) -> tuple[Deviation, ...]:
+    """Entries of a ledger in TOML (`[[deviation]]` tables).  Raises ValueError for entries that are not complete."""
+    entries = []
+    for table in tomllib.loads(text).get("deviation", []):
+        try:
+            entries.append(Deviation(**{**table, "checks": tuple(table["checks"])}))
+        except (TypeError, KeyError, re.error) as error:
+            raise ValueError(f"ledger entry {table.get('name', table)!r}: {error}") from error
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        raise ValueError(f"ledger: names are not unique: {sorted(n for n in names if names.count(n) > 1)}")
+    return tuple(entries)
+
+
+def in_force(entries: Iterable[Deviation], candidate: str, device: str, torch_version: str) -> tuple[Deviation, ...]:
+    """The entries that speak of this candidate on this device with this torch."""
+    return tuple(entry for entry in entries if entry.candidate == candidate
+                 and entry.device == device.split(":")[0] and re.fullmatch(entry.torch, torch_version))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the ledger says of one case: errors that nobody expected, entries that explain the others, entries not met."""
+
+    unexpected: tuple[Any, ...]
+    explained_by: tuple[Deviation, ...]
+    not_met: tuple[Deviation, ...]
+
+
+def judge(entries: Sequence[Deviation], case_id: str, errors: Sequence[Any]) -> Judgement:
+    """Which errors of a case (each with a `.check` and the weaker contract it `.met`) are known, and which entries expected one that did not come."""
+    here = [entry for entry in entries if entry.matches(case_id)]
+    failed = {error.check for error in errors}
+    unexpected = tuple(error for error in errors if not any(entry.explains(error) for entry in here))
+    explained = tuple(entry for entry in here if any(entry.explains(error) for error in errors))
+    not_met = tuple(entry for entry in here if entry.every and not failed.issuperset(entry.checks))
+    return Judgement(unexpected, explained, not_met)

@@ -1,0 +1,55 @@
+"""Devices: which are present, what they are called, and the arithmetic that is pinned while the suite runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from parity_tests.harness.options import RunOptions
+
+
+def devices_present() -> tuple[str, ...]:
+    """'cpu', and 'cuda' where torch finds one."""
+    import torch
+
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def device_lines(options: RunOptions) -> list[str]:
+    """torch's version, the processor, and for every device what its arithmetic is pinned to."""
+    import torch
+
+    lines = [f"torch {torch.__version__} on {platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"]
+    for device in options.devices:
+        if device.startswith("cuda"):
+            lines.append(
+                f"{device}: {torch.cuda.get_device_name(device)}, cuda {torch.version.cuda}, cudnn "
+                f"{torch.backends.cudnn.version()}; float32 products {options.precision}, cudnn.deterministic on, benchmark off")
+    return lines
+
+
+@contextmanager
+def pinned(options: RunOptions) -> Iterator[None]:
+    """float32 precision as the options say, deterministic cudnn without benchmarks, one thread for each worker."""
+    import torch
+
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // workers))
+    backends = torch.backends
+    cudnn, matmul = backends.cudnn, backends.cuda.matmul
+    settings = [(cudnn, "deterministic", True), (cudnn, "benchmark", False),
+                (matmul, "allow_fp16_reduced_precision_reduction", False),
+                (matmul, "allow_bf16_reduced_precision_reduction", False)]
+    settings += [(place, "fp32_precision", options.precision) for place in (matmul, cudnn.conv, cudnn.rnn)]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
+    try:
+        for owner, name, value in settings:
+            setattr(owner, name, value)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for owner, name, value in before:
+            setattr(owner, name, value)

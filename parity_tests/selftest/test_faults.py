@@ -1,0 +1,68 @@
+"""The suite can fail: every fault is caught by the check that owns it, every correct implementation is accepted."""
+
+import time
+
+import pytest
+
+from parity_tests.faults import all_controls, all_faults
+from parity_tests.harness.candidates import StandIns
+from parity_tests.harness.cases import sweep_of
+from parity_tests.harness.checks import CHECKS, run_checks
+from parity_tests.harness.deviations import in_force, judge, ledger
+from parity_tests.harness.options import RunOptions
+from parity_tests.specs import all_specs, spec_named
+
+FAULTS, CONTROLS = all_faults(), all_controls()
+
+
+def small_cases(layer, candidate):
+    """The default sweep's cases that a stand-in reaches, without the real-size ones."""
+    spec = spec_named(layer)
+    return spec, [case for case in sweep_of(spec, RunOptions()).cases
+                  if not case.name.startswith("network_") and candidate.reaches(spec, case)]
+
+
+def known_of_torch(case, errors):
+    """What is left of the errors when torch's own known deviations are taken off."""
+    import torch
+
+    return judge(in_force(ledger(), "eager", "cpu", torch.__version__), case.id, errors).unexpected
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_caught(name, record_property):
+    fault = FAULTS[name]
+    candidate = StandIns(name, fault.stand_ins)
+    for layer in fault.layers:
+        started, tried = time.perf_counter(), 0
+        spec, cases = small_cases(layer, candidate)
+        for case in cases:
+            tried += 1
+            found = known_of_torch(case, run_checks(spec, case, candidate).errors)
+            if any(error.check == fault.caught_by for error in found):
+                break
+        else:
+            pytest.fail(f"{name} ({fault.sentence}) passed all {tried} cases of {layer}")
+        record_property("caught", {"fault": name, "layer": layer, "check": fault.caught_by, "case": case.id, "cases": tried,
+                                   "seconds": time.perf_counter() - started})
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_control_is_accepted(name):
+    control = CONTROLS[name]
+    candidate = StandIns(name, control.stand_ins)
+    for layer in control.layers:
+        spec, cases = small_cases(layer, candidate)
+        assert cases, f"{name} reaches no case of {layer}"
+        for case in cases:
+            errors = known_of_torch(case, run_checks(spec, case, candidate).errors)
+            assert not errors, f"{name} on {case.id}: {errors[0].check}: {errors[0].message}"
+
+
+def test_every_check_owns_a_fault():
+    assert {fault.caught_by for fault in FAULTS.values()} >= {*CHECKS, "rejection"}
+
+
+@pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.name)
+def test_every_layer_owns_a_fault(spec):
+    assert any(spec.name in fault.layers for fault in FAULTS.values()), f"no fault names {spec.name}"
