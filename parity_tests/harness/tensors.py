@@ -11,7 +11,7 @@ from parity_tests.harness.data import expanded_axis
 def to_tensor(array: np.ndarray, dtype: str, layout: str, device: str) -> torch.Tensor:
     """A tensor with the values of `array`, laid out in memory as asked for; integers keep their type."""
     kind = torch.int64 if array.dtype.kind in "iu" else getattr(torch, dtype)
-    return laid_out(torch.from_numpy(np.ascontiguousarray(array)).to(device=device, dtype=kind), layout)
+    return laid_out(torch.from_numpy(np.array(array, order="C")).to(device=device, dtype=kind), layout)
 
 
 def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
