@@ -151,7 +151,7 @@ DEVICE, DTYPE = {device!r}, torch.{dtype}
 def tensor(array, layout):
     """The array on the device, in the dtype and memory layout of the case."""
     kind = DTYPE if array.dtype.kind == "f" else torch.int64
-    values = torch.from_numpy(np.ascontiguousarray(array)).to(device=DEVICE, dtype=kind)
+    values = torch.from_numpy(np.array(array, order="C")).to(device=DEVICE, dtype=kind)
     if layout == "transposed" and values.dim() >= 2:
         return values.transpose(-1, -2).contiguous().transpose(-1, -2)
     if layout == "sliced" and values.dim() >= 1:
