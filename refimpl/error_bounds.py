@@ -55,7 +55,7 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 # Largest error of a library function, in units in the last place: the larger of CUDA's published single and double
 # precision maxima (CUDA C++ Programming Guide, "Mathematical Functions Appendix", standard functions) and of
 # the 1.0 ulp that SLEEF's u10 functions promise (sleef.org, "Math library reference").
-ULPS = {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 2, "pow": 4}
+ULPS = {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 2, "pow": 4, "rsqrt": 2, "reciprocal": 0.5}
 
 STATISTICAL_FACTOR = 8.0
 UNINFORMATIVE_SHARE = 0.5
@@ -375,7 +375,8 @@ class Products:
         n products and n - 1 additions put at most n roundings on each term whatever the order (Higham 2002, section
         3.1 and 4.2), so the bound is the same for every blocking, vectorization and transposition.  The store costs
         nothing when A is T.  The bound is 0 where every product and partial sum is exactly representable: all are whole
-        multiples of `unit`, none exceeds M, and M / unit < 2^p.  It is 0 too where `terms` is 0: nothing is rounded.  'winograd' and 'fft': see `_norm_wise`.
+        multiples of `unit`, none exceeds M, and M / unit < 2^p; and where `terms` is 0, so that nothing is rounded.
+        'winograd' and 'fft': see `_norm_wise`.
         """
         kind, inner, outer = FLOATS[contract.accumulate], FLOATS["float64"], FLOATS[contract.store]
         value = self.value
@@ -399,7 +400,7 @@ class Products:
         return np.equal(self.terms, 0) | (representable & (self.magnitude <= 2.0**bits * self.unit))
 
     def statistical_ratio(self, contract: Contract, error: np.ndarray) -> float:
-        """Largest error / (8 u sqrt(n) ||products||_2), what the store alone may have cost taken off the error.
+        """Largest error / (8 u sqrt(n) ||products||_2), what store and underflow may have cost taken off the error.
 
         Worst-case bounds are loose for long sums (a correct kernel used 0.3 % of its bound at n = 576).  Independent
         roundings grow like sqrt(n) instead (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019, A2815): a ratio above 1
@@ -407,6 +408,7 @@ class Products:
         made only where 8 u M does not already settle that the ratio is below 1; then that cheaper ratio is returned.
         """
         scale = STATISTICAL_FACTOR * (FLOATS[contract.accumulate].roundoff + FLOATS["float64"].roundoff)
+        error = np.maximum(error - np.multiply(self.terms, contract.eta), 0.0)
         if contract.store != contract.accumulate:
             outer = FLOATS[contract.store]
             error = np.maximum(error - outer.roundoff * np.abs(self.value) - outer.eta, 0.0)
@@ -442,7 +444,7 @@ def _norm_wise(magnitude: np.ndarray, contract: Contract) -> np.ndarray:
     if contract.algorithm not in ("winograd", "fft") or magnitude.size == 0:
         return magnitude
     growth = _WINOGRAD_GROWTH if contract.algorithm == "winograd" else max(1.0, np.log2(magnitude.size))
-    return np.full_like(magnitude, growth * np.max(magnitude))
+    return np.full_like(magnitude, growth * np.max(magnitude[np.isfinite(magnitude)], initial=0.0))
 
 
 def _finite_where(value: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -473,3 +475,47 @@ def multilinear(read: Callable[..., np.ndarray], factors: tuple[np.ndarray, ...]
         unit=0.0 if math.isnan(unit) else unit,
         squares=lambda: read(*(np.square(operand) for operand in operands)),
     )
+
+
+def statistics(values: np.ndarray, axes: tuple[int, ...], contract: Contract) -> tuple[Bounded, Bounded]:
+    """Mean and biased variance of exact `values` over `axes` (kept with size 1), however they are summed.
+
+        |mean - exact| <= e = gamma(r) mean|x|                    r = n + 4 (1 + ceil(log2 n))
+        |variance - exact| <= P + gamma(r + 4)(variance + P)      P = e^2 + (1 + sqrt 2) e sqrt(variance)
+
+    Mean: a sum puts n - 1 roundings on each term and the division one (Higham 2002, section 4.2).  The update
+    m_k = m_(k-1) + (x_k - m_(k-1)) / k puts n - j + 1 on x_j, and two more at each k on x_k - m_(k-1), together
+    4 + 2 ln n; a tree that merges (n_a m_a + n_b m_b) / (n_a + n_b) puts four a level; a mixture at most r.
+
+    Variance: two passes around a mean that is off by d find variance + d^2, d <= e.  Welford's update adds
+    (x_k - m_(k-1))(x_k - m_k), which errors d_k of the means change by at most
+        |d_(k-1)||x_k - m_k| + |d_k||x_k - m_(k-1)| + |d_k d_(k-1)|.
+    With S_k the exact sums of squares, (x_k - m_k)^2 <= S_k - S_(k-1) and (x_k - m_(k-1))^2 <= 2 (S_k - S_(k-1)),
+    so by Cauchy-Schwarz and k d_k <= n e that is at most n P in all.  The rest is n + 3 roundings, relative to
+    increments that are all positive.  Chan, Golub and LeVeque (The American Statistician 37(3), 1983, table 2)
+    give the same orders: n u + (n u kappa)^2 for two passes, n u kappa for updates, with kappa = rms / deviation.
+    One pass, E[x^2] - E[x]^2, is off by n u kappa^2: not within this bound when kappa is large.
+    """
+    n = max(1, math.prod(values.shape[axis] for axis in axes))
+    roundings = n + 4 * (1 + math.ceil(math.log2(n)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = values.sum(axis=axes, keepdims=True) / n
+        variance = np.square(values - mean).sum(axis=axes, keepdims=True) / n
+        magnitude = np.abs(values).sum(axis=axes, keepdims=True) / n
+        underflow = n * contract.eta * (magnitude != 0)
+        off = gamma(roundings, contract.u) * magnitude + underflow
+        moved = off**2 + (1 + math.sqrt(2)) * off * np.sqrt(variance)
+        spread = moved + gamma(roundings + 4, contract.u) * (variance + moved) + underflow
+    return (Bounded(mean, _finite_where(mean, off), contract),
+            Bounded(variance, _finite_where(variance, spread), contract))
+
+
+def inverse_deviation(variance: Bounded, eps: float) -> Bounded:
+    """1 / sqrt(variance + eps), by a library's rsqrt or by a root and a division; variances are >= 0."""
+    total, least = variance + eps, variance.contract.constant(eps)
+    with np.errstate(all="ignore"):
+        floor = np.where(variance.value >= 0, least.value - least.error, -np.inf)
+        value = 1 / np.sqrt(total.value)
+        low, high = np.maximum(total.value - total.error, floor), total.value + total.error
+        error = np.maximum(np.abs(1 / np.sqrt(low) - value), np.abs(value - 1 / np.sqrt(high)))
+        return total._rounded(value, np.where(total.error == 0, 0.0, error), roundings=2.0 * ULPS["rsqrt"])

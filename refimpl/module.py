@@ -23,6 +23,7 @@ class Module:
 
     parameters: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()  # weaker contracts that `bounded` knows by name, the strictest first
 
     def __init__(self) -> None:
         self.training = True
