@@ -26,7 +26,7 @@ __all__ = ["pad", "pad_backward"] + [f"{kind}Pad{rank}d" for kind in (
 
 CONSTANT, REFLECT, REPLICATE, CIRCULAR = range(4)
 _MODES = {"constant": CONSTANT, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
-_AXES = 4  # arrays get leading axes of size 1 up to this number: one compiled kernel serves the usual ranks
+_AXES = 4  # the walk has at least so many axes, so that one compiled kernel serves all usual ranks
 
 
 class Geometry(NamedTuple):
@@ -102,8 +102,7 @@ class Padding:
 
     def __init__(self, input: Any, amounts: Any, mode: str, value: Any = None):
         self.input = float_array(input)
-        shape = self.input.shape
-        pairs = _pairs(shape, amounts, mode, value)
+        shape, pairs = self.input.shape, _pairs(self.input.shape, amounts, mode, value)
         for size, (before, after) in zip(shape, pairs, strict=True):
             _check_axis(mode, size, before, after, shape)
         self.value = 0.0 if value is None else value
@@ -111,11 +110,10 @@ class Padding:
         axes = len(amounts) // 2
         if mode in ("reflect", "replicate") and max(self.shape[-axes:]) < 1:
             raise RuntimeError(f"mode {mode!r}: pad {amounts} leaves nothing of input {shape}")
-        lead = (1,) * max(0, _AXES - len(shape))
-        pairs = [(0, 0)] * len(lead) + pairs
-        inputs = lead + shape
+        inputs, padded = _lifted(shape, axes), pairs[len(pairs) - axes:]
+        pairs = [(0, 0)] * (len(inputs) - axes) + padded
         self.geometry = Geometry(
-            _MODES[mode], inputs, lead + self.shape, tuple(before for before, _ in pairs),
+            _MODES[mode], inputs, _lifted(self.shape, axes), tuple(before for before, _ in pairs),
             tuple(max(0, -before) for before, _ in pairs),
             tuple(size - max(0, -after) for size, (_, after) in zip(inputs, pairs, strict=True)),
         )
@@ -137,8 +135,16 @@ class Padding:
         return grad_output
 
 
+def _lifted(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """The last `axes` axes, axes of size 1 before them, and in front one for all others."""
+    first = len(shape) - axes
+    return (math.prod(shape[:first]), *(1,) * (_AXES - 1 - axes), *shape[first:])
+
+
 def _pairs(shape: tuple[int, ...], amounts: Any, mode: str, value: Any) -> list[tuple[int, int]]:
     """(before, after) for every axis, first axis first, or the exception that torch raises."""
+    if not isinstance(value, (int, float, np.number, type(None))):
+        raise TypeError(f"value is {value!r}; needed is a number")
     if isinstance(amounts, (str, bytes)) or not isinstance(amounts, Iterable):
         raise TypeError(f"pad is {amounts!r}; needed is a tuple of ints")
     amounts = tuple(amounts)
