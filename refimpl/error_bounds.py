@@ -484,16 +484,16 @@ def statistics(values: np.ndarray, axes: tuple[int, ...], contract: Contract) ->
         |variance - exact| <= P + gamma(r + 4)(variance + P)      P = e^2 + (1 + sqrt 2) e sqrt(variance)
 
     Mean: a sum puts n - 1 roundings on each term and the division one (Higham 2002, section 4.2).  The update
-    m_k = m_(k-1) + (x_k - m_(k-1)) / k puts n - j + 1 on x_j, and two more at each k on x_k - m_(k-1), together
+    m_k = m_(k-1) + (x_k - m_(k-1)) / k puts n - j + 1 on x_j, and two more at each k on x_k - m_(k-1), in all
     4 + 2 ln n; a tree that merges (n_a m_a + n_b m_b) / (n_a + n_b) puts four a level; a mixture at most r.
 
     Variance: two passes around a mean that is off by d find variance + d^2, d <= e.  Welford's update adds
     (x_k - m_(k-1))(x_k - m_k), which errors d_k of the means change by at most
         |d_(k-1)||x_k - m_k| + |d_k||x_k - m_(k-1)| + |d_k d_(k-1)|.
-    With S_k the exact sums of squares, (x_k - m_k)^2 <= S_k - S_(k-1) and (x_k - m_(k-1))^2 <= 2 (S_k - S_(k-1)),
+    With S_k the exact sums of squares and D = S_k - S_(k-1), (x_k - m_k)^2 <= D and (x_k - m_(k-1))^2 <= 2 D,
     so by Cauchy-Schwarz and k d_k <= n e that is at most n P in all.  The rest is n + 3 roundings, relative to
-    increments that are all positive.  Chan, Golub and LeVeque (The American Statistician 37(3), 1983, table 2)
-    give the same orders: n u + (n u kappa)^2 for two passes, n u kappa for updates, with kappa = rms / deviation.
+    increments that are all positive.  Chan, Golub, LeVeque (The American Statistician 37(3), 1983, table 2)
+    give the same orders: n u + (n u kappa)^2 for two passes, n u kappa for updates; kappa = rms / deviation.
     One pass, E[x^2] - E[x]^2, is off by n u kappa^2: not within this bound when kappa is large.
     """
     n = max(1, math.prod(values.shape[axis] for axis in axes))

@@ -77,10 +77,11 @@ class Eager:
         self._take_gradients(outcome, spec, case, inputs, tensors, outputs)
         self._take(outcome, {name: buffer for name, buffer in _buffers(layer).items() if buffer is not None})
         with self.standing_in(spec, case):
-            again = self._call(layer, case, inputs)
-            if _buffers(layer) and case.mode == "train":
+            if _buffers(layer) and case.mode == "train":  # before the second call, which moves the buffers again
                 layer.train(False)
                 outcome.evaluated = to_array(self._call(layer, case, inputs)[0])
+                layer.train(True)
+            again = self._call(layer, case, inputs)
         outcome.second = {name: to_array(tensor) for name, tensor in zip(output_names(again), again, strict=True)}
         before = dict(zip((f"input{i}" for i in range(len(inputs))), data.inputs, strict=True)) | {
             name: data.state[name] for name in tensors}

@@ -39,8 +39,9 @@ def channels_last_format(tensor: torch.Tensor) -> torch.memory_format:
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """Values as float64 (integers and booleans as int64), which holds every number of the supported dtypes."""
+    """A copy as float64 (integers and booleans as int64), which holds every number of the supported dtypes."""
     tensor = tensor.detach()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    return tensor.to(device="cpu", dtype=torch.float64 if tensor.is_floating_point() else torch.int64).numpy()
+    kind = torch.float64 if tensor.is_floating_point() else torch.int64
+    return tensor.to(device="cpu", dtype=kind, copy=True).numpy()
