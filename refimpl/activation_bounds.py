@@ -1,0 +1,266 @@
+"""The activations in `Bounded` arithmetic: how far each result may be from the exact one.
+
+The functions have the names and arguments of `activation_formulas`; those without a namesake here only copy
+operands and need no bound.  Each evaluates the documented formula in the form that implementations use:
+expm1, log1p, the logarithm of the sigmoid that does not overflow; 1 + erf, not erfc, for GELU.  Each
+gradient is that formula's by the chain rule, so that a candidate which differentiates it operation by
+operation fits; only sigmoid and tanh compute it from the stored output.  Where a constant divides (1/6,
+1/alpha), its rounded reciprocal may multiply instead.
+Two things that bounds operation by operation cannot see: 1 - tanh(x)^2 and its like are exactly 0 once the
+function is rounded to 1 (`beside_one`), and 1 / (1 + exp(-x)) is 0 once exp overflows in A (`logistic`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from refimpl.activation_formulas import DENSITY, GELU_CUBIC, GELU_SLOPE, SELU_ALPHA, SELU_SCALE
+from refimpl.error_bounds import FLOATS, Bounded, round_to, where
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def zero(x: Bounded) -> Bounded:
+    return x.contract.exact(np.zeros_like(x.value))
+
+
+def beside_one(difference: Bounded, exact: np.ndarray) -> Bounded:
+    """A `difference` such as 1 - tanh(x)^2, whose value without cancellation is `exact`.
+
+    Where tanh is rounded to 1, anything from 0 to `exact` may come out: even twice the distance from 1 rounds to 1
+    in A there, which leaves room for a library's own error."""
+    rounded_to_one = round_to(difference.contract.accumulate, 1.0 - 2.0 * exact) == 1.0
+    return replace(difference, value=exact, error=np.where(rounded_to_one, np.abs(exact), difference.error))
+
+
+def either(first: Bounded, second: Bounded) -> Bounded:
+    """Two forms of one formula, both in use: whichever strays farther."""
+    return replace(first, error=np.maximum(first.error, second.error + np.abs(first.value - second.value)))
+
+
+def logistic(x: Bounded) -> Bounded:
+    """1 / (1 + exp(-x)), which is 0 once exp overflows in A."""
+    power = (-x).exp()
+    direct = 1.0 / (1.0 + power)
+    exact = sigmoid_values(x.value)
+    overflown = power.value + power.error >= FLOATS[x.contract.accumulate].overflow
+    return replace(direct, value=exact, error=np.where(overflown, exact + direct.error, direct.error))
+
+
+def sigmoid_values(x: np.ndarray) -> np.ndarray:
+    """The sigmoid without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x < 0, small, 1.0) / (1.0 + small)
+
+
+def softshrink(x, lambd):
+    down, up = (x - lambd).store(), (x + lambd).store()
+    return where(x.value > lambd, down, where(x.value < -lambd, up, x * 0.0))
+
+
+def leaky_relu(x, negative_slope):
+    return where(x.value > 0, x, (x * negative_slope).store())
+
+
+def leaky_relu_gradient(g, x, negative_slope):
+    return where(x.value > 0, g, (g * negative_slope).store())
+
+
+def rrelu(x, lower, upper):
+    return leaky_relu(x, mean_slope(x, lower, upper))
+
+
+def rrelu_gradient(g, x, lower, upper):
+    return leaky_relu_gradient(g, x, mean_slope(x, lower, upper))
+
+
+def mean_slope(x: Bounded, lower: float, upper: float) -> Bounded:
+    return (x.contract.constant(lower) + upper) * 0.5
+
+
+def hardsigmoid(x):
+    line = either((x + 3.0) * (1 / 6), x * (1 / 6) + 0.5).store()
+    ends = np.where(x.value >= 3, 1.0, np.where(x.value <= -3, 0.0, x.value))
+    return where(np.abs(x.value) < 3, line, x.contract.exact(ends))
+
+
+def hardsigmoid_gradient(g, x):
+    return where(np.abs(x.value) < 3, (g * (1 / 6)).store(), zero(g))
+
+
+def hardswish(x):
+    """Beyond 3 the documented x, or x relu6(x + 3) / 6 with its two roundings."""
+    parabola, line = (x * (x + 3.0) * (1 / 6)).store(), either(x, (x * 6.0 * (1 / 6)).store())
+    return where(x.value <= -3, zero(x), where(x.value >= 3, line, parabola))
+
+
+def hardswish_gradient(g, x):
+    slope = (x + 3.0) * (1 / 6) + x * (1 / 6)
+    inside = where(x.value < 3, (g * slope).store(), g)
+    return where(x.value <= -3, zero(g), inside)
+
+
+def softsign(x):
+    return (x / (1.0 + abs(x))).store()
+
+
+def softsign_gradient(g, x):
+    divisor = 1.0 + abs(x)
+    return (g / divisor - g * (abs(x) / divisor) / divisor).store()
+
+
+def elu(x, alpha):
+    return where(x.value <= 0, (x.expm1() * alpha).store(), x)
+
+
+def elu_gradient(g, x, alpha):
+    return where(x.value <= 0, (g * alpha * x.exp()).store(), g)
+
+
+def selu(x):
+    return where(x.value <= 0, (x.expm1() * SELU_ALPHA * SELU_SCALE).store(), (x * SELU_SCALE).store())
+
+
+def selu_gradient(g, x):
+    return where(x.value <= 0, (g * SELU_SCALE * SELU_ALPHA * x.exp()).store(), (g * SELU_SCALE).store())
+
+
+def celu(x, alpha):
+    return where(x.value <= 0, ((x * (1 / alpha)).expm1() * alpha).store(), x)
+
+
+def celu_gradient(g, x, alpha):
+    return where(x.value <= 0, (g * alpha * (x * (1 / alpha)).exp() * (1 / alpha)).store(), g)
+
+
+def sigmoid(x):
+    return logistic(x).store()
+
+
+def sigmoid_gradient(g, x):
+    output = sigmoid(x)
+    return (g * (1.0 - output) * output).store()
+
+
+def logsigmoid(x):
+    smooth = (-abs(x)).exp().log1p()
+    return (where(x.value < 0, x, zero(x)) - smooth).store()
+
+
+def logsigmoid_gradient(g, x):
+    smaller = logistic(-abs(x))
+    return (g * where(x.value < 0, 1.0 - smaller, smaller)).store()
+
+
+def silu(x):
+    return (x * logistic(x)).store()
+
+
+def silu_gradient(g, x):
+    s = logistic(x)
+    rest = beside_one(1.0 - s, sigmoid_values(-x.value))
+    return (g * (s * (1.0 + x * rest))).store()
+
+
+def tanh(x):
+    return x.tanh().store()
+
+
+def tanh_gradient(g, x):
+    output = tanh(x)
+    return (g * (1.0 - output * output)).store()
+
+
+def tanhshrink(x):
+    return (x - x.tanh()).store()
+
+
+def tanhshrink_gradient(g, x):
+    t = x.tanh()
+    return (g - g * (1.0 - t * t)).store()
+
+
+def softplus(x, beta, threshold):
+    z = x * beta
+    smooth = (z.exp().log1p() * (1.0 / x.contract.constant(beta))).store()
+    return _below(z, threshold, _rounds(beta), smooth, x)
+
+
+def softplus_gradient(g, x, beta, threshold):
+    z = x * beta
+    return _below(z, threshold, _rounds(beta), (g * logistic(z)).store(), g)
+
+
+def _rounds(factor: float) -> bool:
+    """Whether a product with `factor` is rounded: unless it is a power of two."""
+    return abs(math.frexp(factor)[0]) != 0.5
+
+
+def _below(z: Bounded, threshold: float, inexact: bool, smooth: Bounded, linear: Bounded) -> Bounded:
+    """`smooth` unless z > threshold; either of the two where rounding decides on which side z is."""
+    chosen = where(z.value > threshold, linear, smooth)
+    undecided = (np.abs(z.value - threshold) <= z.error) & inexact
+    wider = np.maximum(smooth.error, linear.error) + np.abs(smooth.value - linear.value)
+    return replace(chosen, error=np.where(undecided, wider, chosen.error))
+
+
+def mish(x):
+    return (x * x.exp().log1p().tanh()).store()
+
+
+def mish_gradient(g, x):
+    t, rest = _tanh_and_slope(x.exp().log1p())
+    return (g * (t + x * logistic(x) * rest)).store()
+
+
+def _distribution(x: Bounded) -> Bounded:
+    """(1 + erf(x / sqrt(2))) / 2, the normal distribution function."""
+    z = x * (1 / math.sqrt(2.0))
+    return beside_one(1.0 + z.erf(), _erfc(-z.value)) * 0.5
+
+
+def gelu(x):
+    return (x * _distribution(x)).store()
+
+
+def gelu_gradient(g, x):
+    density = (x * x * -0.5).exp() * DENSITY
+    return (g * (_distribution(x) + x * density)).store()
+
+
+def _gelu_tanh(x: Bounded) -> tuple[Bounded, Bounded]:
+    """1 + tanh and 1 - tanh^2 of the inner polynomial."""
+    z = (x + x * x * x * GELU_CUBIC) * GELU_SLOPE
+    t, slope = _tanh_and_slope(z)
+    return beside_one(1.0 + t, 2.0 * sigmoid_values(2.0 * z.value)), slope
+
+
+def _tanh_and_slope(z: Bounded) -> tuple[Bounded, Bounded]:
+    """tanh and its derivative 1 - tanh^2."""
+    t = z.tanh()
+    return t, beside_one(1.0 - t * t, 4.0 * sigmoid_values(2.0 * z.value) * sigmoid_values(-2.0 * z.value))
+
+
+def gelu_tanh(x):
+    one_plus, _ = _gelu_tanh(x)
+    return (x * 0.5 * one_plus).store()
+
+
+def gelu_tanh_gradient(g, x):
+    one_plus, slope = _gelu_tanh(x)
+    inner = (1.0 + x * x * (3 * GELU_CUBIC)) * GELU_SLOPE
+    return (g * (one_plus * 0.5 + x * 0.5 * slope * inner)).store()
+
+
+def glu(a, b):
+    return (a * logistic(b)).store()
+
+
+def glu_gradient(g, a, b):
+    """Gradients of the two halves."""
+    s = logistic(b)
+    rest = beside_one(1.0 - s, sigmoid_values(-b.value))
+    return (g * s).store(), (g * a * s * rest).store()
