@@ -1,4 +1,4 @@
-"""Convolution and transposed convolution, 1-d to 3-d: one walk, three readings.
+"""Convolution and transposed convolution, 1-d to 3-d: arguments, functions and classes around the walk of conv_taps.
 
     output[n, o, y] = bias[o] + sum over c, k of  input[n, first(o) + c, y*stride - padding + k*dilation] * weight[o, c, k]
 
@@ -11,125 +11,23 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from refimpl.conv_taps import Geometry, read_input, read_output, read_weight, terms
 from refimpl.error_bounds import Bounded, Contract, Products, multilinear
 from refimpl.module import Module, uniform
 from refimpl.padding import pad, pad_adjoint, pad_backward
 from refimpl.shapes import batched, leading, lift, lower, per_axis
-from refimpl.taps import Kernel, float_array, zeros_like_kind
+from refimpl.taps import float_array
 
-__all__ = [f"{name}{rank}d{suffix}" for name in ("conv", "conv_transpose") for rank in (1, 2, 3)
-           for suffix in ("", "_backward")] + [f"{name}{rank}d" for name in ("Conv", "ConvTranspose") for rank in (1, 2, 3)]
-
-
-class Geometry(NamedTuple):
-    """Sizes of a convolution with three spatial axes: `inputs` and `outputs` per axis, `padding` before the first."""
-
-    batch: int
-    out_channels: int
-    group_channels: int  # input channels of a group
-    groups: int
-    inputs: tuple[int, int, int]
-    kernel: tuple[int, int, int]
-    outputs: tuple[int, int, int]
-    stride: tuple[int, int, int]
-    padding: tuple[int, int, int]
-    dilation: tuple[int, int, int]
-
-    @property
-    def taps(self) -> int:
-        return self.batch * self.out_channels * self.group_channels * math.prod(self.kernel) * math.prod(self.outputs)
-
-
-def inside(k, inputs, outputs, stride, padding, dilation):
-    """The outputs y in [first, last) whose tap y*stride - padding + k*dilation lies in [0, inputs)."""
-    offset = k * dilation - padding
-    return max(0, -(offset // stride)), min(outputs, (inputs - 1 - offset) // stride + 1)
-
-
-def taps(visit, arrays, geometry):
-    """Every tap: output y = (n, o, y0, y1, y2) reads input x = (n, i, x0, x1, x2) through weight w = (o, c, k0, k1, k2)."""
-    batch, out_channels, group_channels, groups, inputs, kernel, outputs, stride, padding, dilation = geometry
-    for n in range(batch):
-        for o in range(out_channels):
-            group = o // (out_channels // groups)
-            for c in range(group_channels):
-                i = group * group_channels + c
-                for k0 in range(kernel[0]):
-                    first0, last0 = inside(k0, inputs[0], outputs[0], stride[0], padding[0], dilation[0])
-                    for k1 in range(kernel[1]):
-                        first1, last1 = inside(k1, inputs[1], outputs[1], stride[1], padding[1], dilation[1])
-                        for k2 in range(kernel[2]):
-                            first2, last2 = inside(k2, inputs[2], outputs[2], stride[2], padding[2], dilation[2])
-                            w = (o, c, k0, k1, k2)
-                            for y0 in range(first0, last0):
-                                x0 = y0 * stride[0] - padding[0] + k0 * dilation[0]
-                                for y1 in range(first1, last1):
-                                    x1 = y1 * stride[1] - padding[1] + k1 * dilation[1]
-                                    for y2 in range(first2, last2):
-                                        x2 = y2 * stride[2] - padding[2] + k2 * dilation[2]
-                                        visit(arrays, (n, o, y0, y1, y2), (n, i, x0, x1, x2), w)
-
-
-def forward(arrays, y, x, w):
-    output, input, weight = arrays
-    output[y] += input[x] * weight[w]
-
-
-def input_gradient(arrays, y, x, w):
-    grad_output, grad_input, weight = arrays
-    grad_input[x] += grad_output[y] * weight[w]
-
-
-def weight_gradient(arrays, y, x, w):
-    grad_output, input, grad_weight = arrays
-    grad_weight[w] += grad_output[y] * input[x]
-
-
-_forward = Kernel(taps, forward)
-_input_gradient = Kernel(taps, input_gradient)
-_weight_gradient = Kernel(taps, weight_gradient)
-
-
-def read_output(geometry: Geometry, input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """The output side of the walk, from input and weight side; starts at the bias."""
-    output = zeros_like_kind((geometry.batch, geometry.out_channels, *geometry.outputs), input, weight)
-    if bias is not None:
-        output += bias[:, None, None, None]
-    _forward((output, input, weight), geometry, geometry.taps)
-    return output
-
-
-def read_input(geometry: Geometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """The input side of the walk, from output and weight side; starts at the bias (of a transposed convolution)."""
-    channels = geometry.group_channels * geometry.groups
-    grad_input = zeros_like_kind((geometry.batch, channels, *geometry.inputs), grad_output, weight)
-    if bias is not None:
-        grad_input += bias[:, None, None, None]
-    _input_gradient((grad_output, grad_input, weight), geometry, geometry.taps)
-    return grad_input
-
-
-def read_weight(geometry: Geometry, grad_output: np.ndarray, input: np.ndarray) -> np.ndarray:
-    """The weight side of the walk, from output and input side."""
-    shape = (geometry.out_channels, geometry.group_channels, *geometry.kernel)
-    grad_weight = zeros_like_kind(shape, grad_output, input)
-    _weight_gradient((grad_output, input, grad_weight), geometry, geometry.taps)
-    return grad_weight
-
-
-def terms(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number of terms of each output, input gradient and weight gradient: the same walk over ones, for one channel."""
-    one = geometry._replace(batch=1, out_channels=1, group_channels=1, groups=1)
-    outputs, inputs, kernel = (np.ones((1, 1, *sizes)) for sizes in (one.outputs, one.inputs, one.kernel))
-    return (
-        read_output(one, inputs, kernel) * geometry.group_channels,
-        read_input(one, outputs, kernel) * (geometry.out_channels // geometry.groups),
-        read_weight(one, outputs, inputs) * geometry.batch,
-    )
+__all__ = [
+    f"{name}{rank}d{suffix}"
+    for name in ("conv", "conv_transpose")
+    for rank in (1, 2, 3)
+    for suffix in ("", "_backward")
+] + [f"{name}{rank}d" for name in ("Conv", "ConvTranspose") for rank in (1, 2, 3)]
 
 
 class Convolution:
@@ -138,8 +36,19 @@ class Convolution:
     `transposed` exchanges the sides: `input` is then the output side of the walk, and its weight is (C, O/groups, *k).
     """
 
-    def __init__(self, name: str, rank: int, input: Any, weight: Any, bias: Any, stride: Any, padding: Any,
-                 dilation: Any, groups: int, output_padding: Any = None):
+    def __init__(
+        self,
+        name: str,
+        rank: int,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+        output_padding: Any = None,
+    ):
         self.rank, self.transposed = rank, output_padding is not None
         input, weight = float_array(input), float_array(weight)
         if weight.ndim != rank + 2:
@@ -154,22 +63,35 @@ class Convolution:
             padding = per_axis(padding, rank, "padding")
             extra = per_axis(output_padding, rank, "output_padding")
             _check_transposed(name, padding, extra, stride, dilation)
-            inner = [(n - 1) * s - 2 * p + d * (k - 1) + e + 1
-                     for n, s, p, d, k, e in zip(size, stride, padding, dilation, kernel, extra, strict=True)]
+            inner = [
+                (n - 1) * s - 2 * p + d * (k - 1) + e + 1
+                for n, s, p, d, k, e in zip(size, stride, padding, dilation, kernel, extra, strict=True)
+            ]
             inputs, outputs, before = inner, size, padding
         else:
             before, after = _both_sides(name, padding, rank, stride, kernel, dilation)
-            outputs = [(n + a + b - d * (k - 1) - 1) // s + 1
-                       for n, a, b, s, d, k in zip(size, before, after, stride, dilation, kernel, strict=True)]
+            outputs = [
+                (n + a + b - d * (k - 1) - 1) // s + 1
+                for n, a, b, s, d, k in zip(size, before, after, stride, dilation, kernel, strict=True)
+            ]
             inner, inputs = outputs, size
         if min(inner) < 1:
-            raise RuntimeError(f"{name}: the output would have spatial size {tuple(inner)} for input {tuple(size)}, "
-                               f"kernel {kernel}, padding {padding!r}, dilation {dilation}; needed is at least 1")
+            raise RuntimeError(
+                f"{name}: the output would have spatial size {tuple(inner)} for input {tuple(size)}, "
+                f"kernel {kernel}, padding {padding!r}, dilation {dilation}; needed is at least 1"
+            )
         self.input, self.weight = lift(input, rank), lift(weight, rank)
         self.geometry = Geometry(
-            input.shape[0], weight.shape[0], weight.shape[1], groups,
-            leading(tuple(inputs), 1), leading(tuple(kernel), 1), leading(tuple(outputs), 1),
-            leading(stride, 1), leading(tuple(before), 0), leading(dilation, 1),
+            input.shape[0],
+            weight.shape[0],
+            weight.shape[1],
+            groups,
+            leading(tuple(inputs), 1),
+            leading(tuple(kernel), 1),
+            leading(tuple(outputs), 1),
+            leading(stride, 1),
+            leading(tuple(before), 0),
+            leading(dilation, 1),
         )
 
     def _down(self, array: np.ndarray) -> np.ndarray:
@@ -179,6 +101,13 @@ class Convolution:
     def _up(self, grad_output: Any) -> np.ndarray:
         grad_output = float_array(grad_output)
         return lift(grad_output if self.batched else grad_output[None], self.rank)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        geometry = self.geometry
+        channels = geometry.group_channels * geometry.groups if self.transposed else geometry.out_channels
+        sizes = (geometry.inputs if self.transposed else geometry.outputs)[3 - self.rank :]
+        return (*((geometry.batch,) if self.batched else ()), channels, *sizes)
 
     def output(self) -> np.ndarray:
         read = read_input if self.transposed else read_output
@@ -190,8 +119,11 @@ class Convolution:
         read = read_output if self.transposed else read_input
         sides = (self.input, up) if self.transposed else (up, self.input)
         grad_bias = None if self.bias is None else up.sum(axis=(0, 2, 3, 4))
-        return (self._down(read(self.geometry, up, self.weight)),
-                lower(read_weight(self.geometry, *sides), self.rank), grad_bias)
+        return (
+            self._down(read(self.geometry, up, self.weight)),
+            lower(read_weight(self.geometry, *sides), self.rank),
+            grad_bias,
+        )
 
     def products(self, grad_output: Any) -> dict[str, Products]:
         """Output and gradients with what their bounds need."""
@@ -204,9 +136,12 @@ class Convolution:
         operands = (self.input, self.weight)
         result = {
             "output": multilinear(partial(forward, geometry), operands, of_output, self.bias).map(self._down),
-            "grad_input": multilinear(partial(backward, geometry), (up, self.weight), of_input).map(self._down),
+            "grad_input": multilinear(partial(backward, geometry), (up, self.weight), of_input).map(
+                self._down
+            ),
             "grad_weight": multilinear(partial(read_weight, geometry), sides, of_weight).map(
-                lambda array: lower(array, self.rank)),
+                lambda array: lower(array, self.rank)
+            ),
         }
         if self.bias is not None:
             result["grad_bias"] = multilinear(_sum_channels, (up,), up.size // max(1, up.shape[1]))
@@ -217,13 +152,17 @@ def _sum_channels(array: np.ndarray) -> np.ndarray:
     return array.sum(axis=(0, 2, 3, 4))
 
 
-def _both_sides(name: str, padding: Any, rank: int, stride: tuple, kernel: tuple, dilation: tuple) -> tuple[tuple, tuple]:
+def _both_sides(
+    name: str, padding: Any, rank: int, stride: tuple, kernel: tuple, dilation: tuple
+) -> tuple[tuple, tuple]:
     """Padding before and after each axis.  'same' puts the odd element behind, as torch does."""
     if padding == "valid":
         return (0,) * rank, (0,) * rank
     if padding == "same":
         if any(s != 1 for s in stride):
-            raise RuntimeError(f"{name}: padding='same' with stride {stride}; needed is stride 1, or explicit padding")
+            raise RuntimeError(
+                f"{name}: padding='same' with stride {stride}; needed is stride 1, or explicit padding"
+            )
         total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
     if isinstance(padding, str):
@@ -234,17 +173,29 @@ def _both_sides(name: str, padding: Any, rank: int, stride: tuple, kernel: tuple
     return both, both
 
 
-def _check_call(name: str, input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, stride: tuple,
-                dilation: tuple, groups: int, transposed: bool) -> None:
+def _check_call(
+    name: str,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    stride: tuple,
+    dilation: tuple,
+    groups: int,
+    transposed: bool,
+) -> None:
     if min(stride) < 1 or min(dilation) < 1:
         raise RuntimeError(f"{name}: stride {stride}, dilation {dilation}; needed are positive values")
     if groups < 1 or weight.shape[0] % groups or (not transposed and weight.shape[0] < groups):
-        raise RuntimeError(f"{name}: groups {groups} does not divide the {weight.shape[0]} channels of "
-                           f"weight {weight.shape}; needed is a positive divisor")
+        raise RuntimeError(
+            f"{name}: groups {groups} does not divide the {weight.shape[0]} channels of "
+            f"weight {weight.shape}; needed is a positive divisor"
+        )
     needed = weight.shape[0] if transposed else weight.shape[1] * groups
     if input.shape[1] != needed:
-        raise RuntimeError(f"{name}: input {input.shape} has {input.shape[1]} channels; weight {weight.shape} with "
-                           f"groups {groups} needs {needed}")
+        raise RuntimeError(
+            f"{name}: input {input.shape} has {input.shape[1]} channels; weight {weight.shape} with "
+            f"groups {groups} needs {needed}"
+        )
     out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and bias.shape != (out_channels,):
         raise RuntimeError(f"{name}: bias has shape {bias.shape}; needed is ({out_channels},)")
@@ -254,9 +205,13 @@ def _check_call(name: str, input: np.ndarray, weight: np.ndarray, bias: np.ndarr
 
 def _check_transposed(name: str, padding: tuple, extra: tuple, stride: tuple, dilation: tuple) -> None:
     if min(padding) < 0 or min(extra) < 0:
-        raise RuntimeError(f"{name}: padding {padding}, output_padding {extra}; needed is at least 0 on each axis")
+        raise RuntimeError(
+            f"{name}: padding {padding}, output_padding {extra}; needed is at least 0 on each axis"
+        )
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
-        raise RuntimeError(f"{name}: output_padding {extra}; needed is less than stride {stride} or dilation {dilation}")
+        raise RuntimeError(
+            f"{name}: output_padding {extra}; needed is less than stride {stride} or dilation {dilation}"
+        )
 
 
 def _convolution_functions(rank: int) -> tuple:
@@ -286,9 +241,13 @@ def _transposed_functions(rank: int) -> tuple:
     name = f"conv_transpose{rank}d"
 
     def convolution(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
-        return Convolution(name, rank, input, weight, bias, stride, padding, dilation, groups, output_padding).output()
+        return Convolution(
+            name, rank, input, weight, bias, stride, padding, dilation, groups, output_padding
+        ).output()
 
-    def backward(grad_output, input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    def backward(
+        grad_output, input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1
+    ):
         call = Convolution(name, rank, input, weight, bias, stride, padding, dilation, groups, output_padding)
         return call.gradients(grad_output)
 
@@ -307,7 +266,9 @@ def _transposed_functions(rank: int) -> tuple:
 def _named(function: Any, backward: Any, name: str) -> tuple:
     function.__name__ = function.__qualname__ = name
     backward.__name__ = backward.__qualname__ = f"{name}_backward"
-    backward.__doc__ = f"""Gradients of sum(grad_output * {name}(...)): (grad_input, grad_weight, grad_bias or None)."""
+    backward.__doc__ = (
+        f"""Gradients of sum(grad_output * {name}(...)): (grad_input, grad_weight, grad_bias or None)."""
+    )
     return function, backward
 
 
@@ -324,29 +285,49 @@ class _ConvNd(Module):
     rank: int
     transposed = False
 
-    def _set_up(self, in_channels: int, out_channels: int, kernel_size: Any, groups: int, bias: bool,
-                padding_mode: str) -> None:
+    def _set_up(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        groups: int,
+        bias: bool,
+        padding_mode: str,
+    ) -> None:
         """Check what torch's constructors check and make weight and bias."""
         super().__init__()
         if groups < 1:
             raise ValueError(f"groups is {groups}; needed is a positive integer")
         if in_channels % groups or out_channels % groups:
-            raise ValueError(f"groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}")
+            raise ValueError(
+                f"groups {groups} must divide in_channels {in_channels} and out_channels {out_channels}"
+            )
         if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError(f"padding_mode {padding_mode!r}; needed is 'zeros', 'reflect', 'replicate' or 'circular'")
+            raise ValueError(
+                f"padding_mode {padding_mode!r}; needed is 'zeros', 'reflect', 'replicate' or 'circular'"
+            )
         kernel = per_axis(kernel_size, self.rank, "kernel_size")
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *kernel)
-        self.in_channels, self.out_channels, self.kernel_size, self.groups = in_channels, out_channels, kernel, groups
+        self.in_channels, self.out_channels, self.kernel_size, self.groups = (
+            in_channels,
+            out_channels,
+            kernel,
+            groups,
+        )
         self.padding_mode = padding_mode
         self.weight = uniform(shape, math.prod(shape[1:]))
         self.bias = uniform((out_channels,), math.prod(shape[1:])) if bias else None
 
-    def _call(self, input: Any) -> Convolution:
+    def _call(self, input: Any, *more: Any) -> Convolution:
+        """The convolution of one call; `more` are the call's other arguments."""
         raise NotImplementedError
 
-    def forward(self, input: Any) -> np.ndarray:
-        return self._call(self._padded(input)).output()
+    def forward(self, input: Any, *more: Any) -> np.ndarray:
+        return self._call(self._padded(input), *more).output()
+
+    def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
+        return (self._call(self._padded(inputs[0]), *inputs[1:]).output_shape,)
 
     def _padded(self, input: Any) -> Any:
         return input
@@ -354,13 +335,13 @@ class _ConvNd(Module):
     def _unpadded(self, grad: Any, input: Any) -> Any:
         return grad
 
-    def _backward(self, grad_outputs: tuple, input: Any) -> tuple[tuple, dict]:
-        grad_input, grad_weight, grad_bias = self._call(self._padded(input)).gradients(grad_outputs[0])
+    def _backward(self, grad_outputs: tuple, input: Any, *more: Any) -> tuple[tuple, dict]:
+        grad_input, grad_weight, grad_bias = self._call(self._padded(input), *more).gradients(grad_outputs[0])
         grads = {"weight": grad_weight} | ({} if grad_bias is None else {"bias": grad_bias})
         return (self._unpadded(grad_input, input),), grads
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        products = self._call(self._padded(inputs[0])).products(grad_outputs[0])
+        products = self._call(self._padded(inputs[0]), *inputs[1:]).products(grad_outputs[0])
         return {name: result.bounded(contract) for name, result in products.items()}
 
 
@@ -371,37 +352,66 @@ class _Conv(_ConvNd):
     Raises ValueError for groups, padding or padding_mode that cannot be; calls raise RuntimeError as `conv{rank}d` does.
     Source: torch.nn.Conv{rank}d."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, bias=True,
-                 padding_mode="zeros"):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        padding_mode="zeros",
+    ):
         self._set_up(in_channels, out_channels, kernel_size, groups, bias, padding_mode)
-        self.stride, self.dilation = per_axis(stride, self.rank, "stride"), per_axis(dilation, self.rank, "dilation")
+        self.stride, self.dilation = (
+            per_axis(stride, self.rank, "stride"),
+            per_axis(dilation, self.rank, "dilation"),
+        )
         if isinstance(padding, str) and padding not in ("same", "valid"):
             raise ValueError(f"padding {padding!r}; needed is an int, {self.rank} ints, 'same' or 'valid'")
         if padding == "same" and any(s != 1 for s in self.stride):
             raise ValueError(f"padding='same' with stride {self.stride}; needed is stride 1")
         self.padding = padding if isinstance(padding, str) else per_axis(padding, self.rank, "padding")
 
-    def _call(self, input: Any) -> Convolution:
+    def _call(self, input: Any, *more: Any) -> Convolution:
         padding = self.padding if self.padding_mode == "zeros" else 0
-        return Convolution(f"conv{self.rank}d", self.rank, input, self.weight, self.bias, self.stride, padding,
-                           self.dilation, self.groups)
+        return Convolution(
+            f"conv{self.rank}d",
+            self.rank,
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+        )
 
     def _amounts(self) -> tuple[int, ...]:
         """Padding amounts in the order that `pad` takes them: last axis first, before and after."""
-        before, after = _both_sides(type(self).__name__, self.padding, self.rank, self.stride, self.kernel_size,
-                                    self.dilation)
+        before, after = _both_sides(
+            type(self).__name__, self.padding, self.rank, self.stride, self.kernel_size, self.dilation
+        )
         return tuple(amount for pair in reversed(list(zip(before, after, strict=True))) for amount in pair)
 
     def _padded(self, input: Any) -> Any:
         return input if self.padding_mode == "zeros" else pad(input, self._amounts(), self.padding_mode)
 
     def _unpadded(self, grad: Any, input: Any) -> Any:
-        return grad if self.padding_mode == "zeros" else pad_backward(grad, input, self._amounts(), self.padding_mode)[0]
+        return (
+            grad
+            if self.padding_mode == "zeros"
+            else pad_backward(grad, input, self._amounts(), self.padding_mode)[0]
+        )
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         result = super().bounded(contract, inputs, grad_outputs)
         if self.padding_mode != "zeros":
-            result["grad_input"] = pad_adjoint(result["grad_input"].store(), inputs[0], self._amounts(), self.padding_mode)
+            result["grad_input"] = pad_adjoint(
+                result["grad_input"].store(), inputs[0], self._amounts(), self.padding_mode
+            )
         return result
 
 
@@ -414,52 +424,87 @@ class _ConvTranspose(_ConvNd):
 
     transposed = True
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, output_padding=0, groups=1,
-                 bias=True, dilation=1, padding_mode="zeros"):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        bias=True,
+        dilation=1,
+        padding_mode="zeros",
+    ):
         if padding_mode != "zeros":
             raise ValueError(f"padding_mode {padding_mode!r}; a transposed convolution has only 'zeros'")
         self._set_up(in_channels, out_channels, kernel_size, groups, bias, padding_mode)
-        self.stride, self.dilation = per_axis(stride, self.rank, "stride"), per_axis(dilation, self.rank, "dilation")
+        self.stride, self.dilation = (
+            per_axis(stride, self.rank, "stride"),
+            per_axis(dilation, self.rank, "dilation"),
+        )
         self.padding = per_axis(padding, self.rank, "padding")
         self.output_padding = per_axis(output_padding, self.rank, "output_padding")
-        self._output_size: Any = None
 
-    def forward(self, input: Any, output_size: Any = None) -> np.ndarray:
-        self._output_size = output_size
-        return super().forward(input)
+    def _call(self, input: Any, *more: Any) -> Convolution:
+        extra = self._extra(np.asarray(input), *more)
+        return Convolution(
+            f"conv_transpose{self.rank}d",
+            self.rank,
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            extra,
+        )
 
-    def _backward(self, grad_outputs: tuple, input: Any, output_size: Any = None) -> tuple[tuple, dict]:
-        self._output_size = output_size
-        return super()._backward(grad_outputs, input)
-
-    def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        self._output_size = inputs[1] if len(inputs) > 1 else None
-        return super().bounded(contract, inputs, grad_outputs)
-
-    def _call(self, input: Any) -> Convolution:
-        return Convolution(f"conv_transpose{self.rank}d", self.rank, input, self.weight, self.bias, self.stride,
-                           self.padding, self.dilation, self.groups, self._extra(np.asarray(input)))
-
-    def _extra(self, input: np.ndarray) -> tuple[int, ...]:
+    def _extra(self, input: np.ndarray, output_size: Any = None) -> tuple[int, ...]:
         """output_padding, or what it must be for the wanted output_size; ValueError when none can give it."""
-        if self._output_size is None:
+        if output_size is None:
             return self.output_padding
-        wanted = tuple(self._output_size)
-        wanted = wanted[-self.rank:] if len(wanted) == input.ndim else wanted
+        wanted = tuple(output_size)
+        wanted = wanted[-self.rank :] if len(wanted) == input.ndim else wanted
         if len(wanted) != self.rank:
-            raise ValueError(f"output_size {wanted} has {len(wanted)} entries; needed are {self.rank} or {input.ndim}")
-        smallest = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, d, k in zip(
-            input.shape[-self.rank:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)]
-        if any(not low <= size <= low + s - 1 for size, low, s in zip(wanted, smallest, self.stride, strict=True)):
-            raise ValueError(f"output_size {wanted}; possible are {tuple(smallest)} to "
-                             f"{tuple(low + s - 1 for low, s in zip(smallest, self.stride, strict=True))}")
+            raise ValueError(
+                f"output_size {wanted} has {len(wanted)} entries; needed are {self.rank} or {input.ndim}"
+            )
+        smallest = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, d, k in zip(
+                input.shape[-self.rank :],
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.kernel_size,
+                strict=True,
+            )
+        ]
+        if any(
+            not low <= size <= low + s - 1 for size, low, s in zip(wanted, smallest, self.stride, strict=True)
+        ):
+            raise ValueError(
+                f"output_size {wanted}; possible are {tuple(smallest)} to "
+                f"{tuple(low + s - 1 for low, s in zip(smallest, self.stride, strict=True))}"
+            )
         return tuple(size - low for size, low in zip(wanted, smallest, strict=True))
 
 
 def _of_rank(base: type, rank: int) -> type:
     name = f"{base.__name__[1:]}{rank}d"
-    return type(name, (base,), {"rank": rank, "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
-                                "__module__": __name__, "__qualname__": name})
+    return type(
+        name,
+        (base,),
+        {
+            "rank": rank,
+            "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
+            "__module__": __name__,
+            "__qualname__": name,
+        },
+    )
 
 
 Conv1d, Conv2d, Conv3d = (_of_rank(_Conv, rank) for rank in (1, 2, 3))

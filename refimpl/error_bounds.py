@@ -39,7 +39,11 @@ class Float:
     @property
     def overflow(self) -> float:
         """Values at or beyond this round to infinity: halfway between `maximum` and the next power of two."""
-        return float(np.float64(2.0 - 2.0**-self.precision) * 2.0**self.largest) if self.largest < 1023 else np.inf
+        return (
+            float(np.float64(2.0 - 2.0**-self.precision) * 2.0**self.largest)
+            if self.largest < 1023
+            else np.inf
+        )
 
 
 # IEEE 754-2019 table 3.5; bfloat16 and tf32 as published by their vendors (8 exponent bits, 7 and 10 fraction bits).
@@ -55,7 +59,17 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 # Largest error of a library function, in units in the last place: the larger of CUDA's published single and double
 # precision maxima (CUDA C++ Programming Guide, "Mathematical Functions Appendix", standard functions) and of
 # the 1.0 ulp that SLEEF's u10 functions promise (sleef.org, "Math library reference").
-ULPS = {"exp": 2, "expm1": 1, "log": 1, "log1p": 1, "tanh": 2, "erf": 2, "pow": 4, "rsqrt": 2, "reciprocal": 0.5}
+ULPS = {
+    "exp": 2,
+    "expm1": 1,
+    "log": 1,
+    "log1p": 1,
+    "tanh": 2,
+    "erf": 2,
+    "pow": 4,
+    "rsqrt": 2,
+    "reciprocal": 0.5,
+}
 
 STATISTICAL_FACTOR = 8.0
 UNINFORMATIVE_SHARE = 0.5
@@ -229,13 +243,17 @@ class Bounded:
 
     def __mul__(self, other: Any) -> Bounded:
         if not isinstance(other, Bounded) and np.ndim(other) == 0 and _power_of_two(other):
-            return Bounded(self.value * other, self.error * abs(other) + self.contract.eta * (self.value != 0),
-                           self.contract)
+            return Bounded(
+                self.value * other,
+                self.error * abs(other) + self.contract.eta * (self.value != 0),
+                self.contract,
+            )
         other = self._lift(other)
         with np.errstate(invalid="ignore", over="ignore"):
             value = self.value * other.value
-            error = (np.abs(self.value) * other.error + np.abs(other.value) * self.error
-                     + self.error * other.error)
+            error = (
+                np.abs(self.value) * other.error + np.abs(other.value) * self.error + self.error * other.error
+            )
         return self._rounded(value, error)
 
     __rmul__ = __mul__
@@ -248,7 +266,9 @@ class Bounded:
             value = self.value / other.value
             nearest = np.abs(other.value) - other.error  # smallest magnitude the divisor can have
             error = (self.error + np.abs(value) * other.error) / nearest
-            error = np.where(nearest > 0, error, np.where((self.error == 0) & (other.error == 0), 0.0, np.inf))
+            error = np.where(
+                nearest > 0, error, np.where((self.error == 0) & (other.error == 0), 0.0, np.inf)
+            )
         return self._rounded(value, error)
 
     def __rtruediv__(self, other: Any) -> Bounded:
@@ -284,7 +304,9 @@ class Bounded:
         """Correctly rounded by IEEE 754; an argument's interval is cut off at zero."""
         inside = Bounded(self.value, np.minimum(self.error, np.abs(self.value)), self.contract)
         root = inside.apply(np.sqrt, 0.5)
-        return replace(root, error=np.maximum(root.error, np.sqrt(np.maximum(self.value + self.error, 0)) - root.value))
+        return replace(
+            root, error=np.maximum(root.error, np.sqrt(np.maximum(self.value + self.error, 0)) - root.value)
+        )
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Bounded:
         """Sum in any order: n terms, at most n - 1 roundings on each (Higham 2002, section 4.2)."""
@@ -308,7 +330,9 @@ class Bounded:
             return self
         kind = FLOATS[self.contract.store]
         with np.errstate(invalid="ignore"):
-            error = self.error + kind.roundoff * (np.abs(self.value) + self.error) + kind.eta * (self.value != 0)
+            error = (
+                self.error + kind.roundoff * (np.abs(self.value) + self.error) + kind.eta * (self.value != 0)
+            )
         return Bounded(self.value, _finite_where(self.value, error), self.contract)
 
     def agreeing(self, loops: np.ndarray, what: str) -> Bounded:
@@ -332,12 +356,16 @@ class SuiteError(AssertionError):
 
 def where(condition: np.ndarray, yes: Bounded, no: Bounded) -> Bounded:
     """Selection by a condition that does not depend on rounding (a comparison of operands that are exact)."""
-    return Bounded(np.where(condition, yes.value, no.value), np.where(condition, yes.error, no.error), yes.contract)
+    return Bounded(
+        np.where(condition, yes.value, no.value), np.where(condition, yes.error, no.error), yes.contract
+    )
 
 
 def maximum(first: Bounded, second: Bounded) -> Bounded:
     """The larger of the two: off by at most the larger of the two errors."""
-    return Bounded(np.maximum(first.value, second.value), np.maximum(first.error, second.error), first.contract)
+    return Bounded(
+        np.maximum(first.value, second.value), np.maximum(first.error, second.error), first.contract
+    )
 
 
 @dataclass(frozen=True)
@@ -361,7 +389,9 @@ class Products:
         """The same sums in another shape: `move` is applied to every array."""
         squares = self.squares
         return replace(
-            self, value=move(self.value), magnitude=move(self.magnitude),
+            self,
+            value=move(self.value),
+            magnitude=move(self.magnitude),
             terms=move(np.broadcast_to(self.terms, self.value.shape)),
             squares=None if squares is None else lambda: move(squares()),
         )
@@ -384,7 +414,9 @@ class Products:
             magnitude = _norm_wise(self.magnitude, contract)
             own = gamma(self.terms, inner.roundoff) * self.magnitude + np.multiply(self.terms, inner.eta)
             factor = contract.factor_roundoff
-            before = (1 + factor) * (gamma(self.terms, kind.roundoff) * magnitude + np.multiply(self.terms, kind.eta))
+            before = (1 + factor) * (
+                gamma(self.terms, kind.roundoff) * magnitude + np.multiply(self.terms, kind.eta)
+            )
             before = before + factor * magnitude
             error = before + own
             if contract.store != contract.accumulate:
@@ -425,10 +457,23 @@ def _largest_ratio(error: np.ndarray, scale: np.ndarray) -> float:
 
 # Winograd F(4x4, 3x3), the largest tile in common use, with the interpolation points 0, 1, -1, 2, -2, infinity
 # (Lavin and Gray, arXiv:1509.09308, section 4.3): 1-d transforms of data, filter and inverse.
-_DATA = np.array([[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
-                  [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]) / 1.0
+_DATA = (
+    np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ]
+    )
+    / 1.0
+)
 _FILTER = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24.0
-_INVERSE = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]) / 1.0
+_INVERSE = (
+    np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]) / 1.0
+)
 # Largest growth of rounding errors relative to max |x| max |w|: absolute values all the way through (Higham 2002,
 # section 3.5), one factor for each of the two axes.
 _WINOGRAD_GROWTH = float((np.abs(_INVERSE) @ (np.abs(_DATA).sum(1) * np.abs(_FILTER).sum(1))).max()) ** 2
@@ -459,8 +504,12 @@ def _power_of_two(number: Any) -> bool:
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-def multilinear(read: Callable[..., np.ndarray], factors: tuple[np.ndarray, ...], terms: Any,
-                start: np.ndarray | None = None) -> Products:
+def multilinear(
+    read: Callable[..., np.ndarray],
+    factors: tuple[np.ndarray, ...],
+    terms: Any,
+    start: np.ndarray | None = None,
+) -> Products:
     """`Products` of a walk that is linear in each of `factors`: the same walk on them, on their absolute values and,
     when needed, on their squares.  `start`, if any, is a term of its own (a bias): `read` gets it as last argument."""
     operands = factors if start is None else (*factors, start)
@@ -506,8 +555,10 @@ def statistics(values: np.ndarray, axes: tuple[int, ...], contract: Contract) ->
         off = gamma(roundings, contract.u) * magnitude + underflow
         moved = off**2 + (1 + math.sqrt(2)) * off * np.sqrt(variance)
         spread = moved + gamma(roundings + 4, contract.u) * (variance + moved) + underflow
-    return (Bounded(mean, _finite_where(mean, off), contract),
-            Bounded(variance, _finite_where(variance, spread), contract))
+    return (
+        Bounded(mean, _finite_where(mean, off), contract),
+        Bounded(variance, _finite_where(variance, spread), contract),
+    )
 
 
 def inverse_deviation(variance: Bounded, eps: float) -> Bounded:

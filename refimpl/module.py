@@ -47,9 +47,17 @@ class Module:
     def backward(self, *grad_outputs: Any) -> Any:
         """Input gradients of the last call (one array, or a tuple); parameter gradients go to `.grads`."""
         if self._inputs is None:
-            raise RuntimeError(f"{type(self).__name__}.backward needs a forward call first: call the layer, then backward")
+            raise RuntimeError(
+                f"{type(self).__name__}.backward needs a forward call first: call the layer, then backward"
+            )
         grad_inputs, self.grads = self._backward(grad_outputs, *self._inputs)
         return grad_inputs[0] if len(grad_inputs) == 1 else grad_inputs
+
+    def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the outputs that have a gradient; a layer that knows them without computing says so itself."""
+        outputs = self.forward(*inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(output.shape for output in outputs if output.dtype.kind == "f")
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Parameters and buffers under torch's keys, absent ones left out."""
@@ -64,13 +72,17 @@ class Module:
         own = self.state_dict()
         missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing or extra:
-            raise RuntimeError(f"{type(self).__name__}.load_state_dict: missing {missing}, not known {extra}; "
-                               f"it has {sorted(own)}")
+            raise RuntimeError(
+                f"{type(self).__name__}.load_state_dict: missing {missing}, not known {extra}; "
+                f"it has {sorted(own)}"
+            )
         for name, value in state.items():
             value = np.asarray(value)
             if value.shape != own[name].shape:
-                raise RuntimeError(f"{type(self).__name__}.load_state_dict: {name} has shape {value.shape}, "
-                                   f"needed is {own[name].shape}")
+                raise RuntimeError(
+                    f"{type(self).__name__}.load_state_dict: {name} has shape {value.shape}, "
+                    f"needed is {own[name].shape}"
+                )
             kind = value.dtype if value.dtype.kind in "Oiu" else np.float64
             setattr(self, name, np.array(value, dtype=kind))
 

@@ -20,7 +20,9 @@ def per_axis(value: Any, rank: int, name: str) -> tuple[int, ...]:
     if len(value) == 1:
         return (int(value[0]),) * rank
     if len(value) != rank:
-        raise RuntimeError(f"{name} is {tuple(value)!r}; needed is one int or {rank} ints, one for each spatial axis")
+        raise RuntimeError(
+            f"{name} is {tuple(value)!r}; needed is one int or {rank} ints, one for each spatial axis"
+        )
     return tuple(int(item) for item in value)
 
 
@@ -34,8 +36,10 @@ def batched(input: np.ndarray, rank: int, layer: str) -> tuple[np.ndarray, bool]
     Raises RuntimeError, as torch does, for another number of axes.
     """
     if input.ndim not in (rank + 1, rank + 2):
-        raise RuntimeError(f"{layer}: input has {input.ndim} axes {input.shape}; needed are {rank + 1} (C, *L) "
-                           f"or {rank + 2} (N, C, *L) with {rank} spatial axes")
+        raise RuntimeError(
+            f"{layer}: input has {input.ndim} axes {input.shape}; needed are {rank + 1} (C, *L) "
+            f"or {rank + 2} (N, C, *L) with {rank} spatial axes"
+        )
     return (input, True) if input.ndim == rank + 2 else (input[None], False)
 
 
@@ -46,7 +50,7 @@ def lift(array: np.ndarray, rank: int) -> np.ndarray:
 
 def lower(array: np.ndarray, rank: int) -> np.ndarray:
     """The inverse of `lift`."""
-    return array.reshape(*array.shape[:2], *array.shape[5 - rank:])
+    return array.reshape(*array.shape[:2], *array.shape[5 - rank :])
 
 
 def leading(values: tuple[int, ...], fill: int) -> tuple[int, ...]:

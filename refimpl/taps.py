@@ -25,7 +25,9 @@ from typing import Any
 
 import numpy as np
 
-INTERPRETED_TAPS = 50_000  # about 25 ms of interpreted work, the price of loading a compiled kernel from its cache
+INTERPRETED_TAPS = (
+    50_000  # about 25 ms of interpreted work, the price of loading a compiled kernel from its cache
+)
 
 _mode = "auto"
 
@@ -51,10 +53,12 @@ def compiler_present() -> bool:
 
 
 class Kernel:
-    """A walk with one reading; call it with the arrays, the geometry and the number of taps that it will visit."""
+    """A walk with one reading; call it with the arrays, the geometry and the number of taps that it will visit.
 
-    def __init__(self, walk: Callable, reading: Callable):
-        self.walk, self.reading = walk, reading
+    `inline=False` for a walk that calls its reading with `*arguments`, which numba can compile but not inline."""
+
+    def __init__(self, walk: Callable, reading: Callable, inline: bool = True):
+        self.walk, self.reading, self.inline = walk, reading, "always" if inline else "never"
         self.taps_interpreted = 0
         self._compiled: Callable | None = None
 
@@ -64,7 +68,7 @@ class Kernel:
     def __call__(self, arrays: tuple, geometry: tuple, work: int) -> None:
         if self._should_compile(arrays, work):
             if self._compiled is None:
-                self._compiled = _compile(self.walk, self.reading)
+                self._compiled = _compile(self.walk, self.reading, self.inline)
             self._compiled(arrays, geometry)
         else:
             self.taps_interpreted += work
@@ -76,6 +80,12 @@ class Kernel:
         if _mode == "compiled" or self._compiled is not None:
             return True
         return self.taps_interpreted + work > INTERPRETED_TAPS and compiler_present()
+
+
+def inside(k, inputs, outputs, stride, padding, dilation):
+    """The outputs y in [first, last) whose tap y*stride - padding + k*dilation lies in [0, inputs)."""
+    offset = k * dilation - padding
+    return max(0, -(offset // stride)), min(outputs, (inputs - 1 - offset) // stride + 1)
 
 
 def float_array(array: Any) -> np.ndarray:
@@ -97,11 +107,11 @@ def _kernel(arrays, geometry):
     walk(reading, arrays, geometry)  # noqa: F821  (both are put into this function's globals by _compile)
 
 
-def _compile(walk: Callable, reading: Callable) -> Callable:
+def _compile(walk: Callable, reading: Callable, inline: str) -> Callable:
     import numba
 
     parts: dict[Callable, Any] = {}
-    namespace = {"walk": _jit(walk, parts), "reading": _jit(reading, parts)}
+    namespace = {"walk": _jit(walk, parts, "always"), "reading": _jit(reading, parts, inline)}
     fingerprint = hashlib.sha256(b"".join(_fingerprint(part) for part in parts)).hexdigest()[:16]
     function = types.FunctionType(_kernel.__code__, {**_kernel.__globals__, **namespace}, _kernel.__name__)
     function.__module__ = walk.__module__
@@ -109,25 +119,28 @@ def _compile(walk: Callable, reading: Callable) -> Callable:
     return numba.njit(cache=True)(function)
 
 
-def _jit(function: Callable, parts: dict[Callable, Any]) -> Any:
+def _jit(function: Callable, parts: dict[Callable, Any], inline: str) -> Any:
     """numba's version of a plain function, with the plain functions that it calls compiled likewise."""
     import numba
 
     if function not in parts:
         parts[function] = None
         called = {
-            name: _jit(function.__globals__[name], parts)
+            name: _jit(function.__globals__[name], parts, inline)
             for name in function.__code__.co_names
             if isinstance(function.__globals__.get(name), types.FunctionType)
         }
         copy = types.FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__)
-        parts[function] = numba.njit(copy, inline="always")
+        parts[function] = numba.njit(copy, inline=inline)
     return parts[function]
 
 
 def _fingerprint(function: Callable) -> bytes:
     code = function.__code__
     constants = [constant for constant in code.co_consts if not isinstance(constant, types.CodeType)]
-    numbers = {name: function.__globals__[name] for name in code.co_names
-               if isinstance(function.__globals__.get(name), (int, float))}
+    numbers = {
+        name: function.__globals__[name]
+        for name in code.co_names
+        if isinstance(function.__globals__.get(name), (int, float))
+    }
     return code.co_code + repr((code.co_names, code.co_varnames, constants, numbers)).encode()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as functional
+from torch.nn import functional
 
 from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
 
@@ -23,8 +23,14 @@ def _every_rank(make: Callable[[int, Callable], Callable], transposed: bool = Fa
     return {name: make(rank, getattr(functional, name)) for rank, name in names.items()}
 
 
-def _fault(name: str, sentence: str, make: Callable[[int, Callable], Callable], caught_by: str = "forward",
-           transposed: bool = False, layers: tuple[str, ...] | None = None) -> Fault:
+def _fault(
+    name: str,
+    sentence: str,
+    make: Callable[[int, Callable], Callable],
+    caught_by: str = "forward",
+    transposed: bool = False,
+    layers: tuple[str, ...] | None = None,
+) -> Fault:
     reached = layers if layers is not None else (TRANSPOSED if transposed else LAYERS)
     return Fault(name, sentence, _every_rank(make, transposed), caught_by, reached)
 
@@ -32,34 +38,51 @@ def _fault(name: str, sentence: str, make: Callable[[int, Callable], Callable], 
 def _lost_border_tap(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias=None, *args, **kwargs):
         output = original(input, weight, bias, *args, **kwargs)
-        without = original(input, weight * (torch.arange(weight.shape[-1], device=weight.device) < weight.shape[-1] - 1),
-                           bias, *args, **kwargs)
+        without = original(
+            input,
+            weight * (torch.arange(weight.shape[-1], device=weight.device) < weight.shape[-1] - 1),
+            bias,
+            *args,
+            **kwargs,
+        )
         last = torch.arange(output.shape[-1], device=output.device) == output.shape[-1] - 1
         return torch.where(last, without, output) if weight.shape[-1] > 1 else output
+
     return stand_in
 
 
 def _reversed_argument(position: int) -> Callable[[int, Callable], Callable]:
     """Per-axis values of one positional argument in the wrong order."""
+
     def make(rank: int, original: Callable) -> Callable:
         def stand_in(*args):
             values = args[position]
             turned = values if isinstance(values, str) else tuple(reversed(values))
-            return original(*args[:position], turned, *args[position + 1:])
+            return original(*args[:position], turned, *args[position + 1 :])
+
         return stand_in
+
     return make
 
 
 def _wrong_group(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias, stride, padding, dilation, groups):
-        return original(input, weight.roll(weight.shape[0] // groups, 0), bias, stride, padding, dilation, groups)
+        return original(
+            input, weight.roll(weight.shape[0] // groups, 0), bias, stride, padding, dilation, groups
+        )
+
     return stand_in
 
 
 def _first_channel_of_group(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias, stride, padding, dilation, groups):
-        interleaved = input.unflatten(-rank - 1, (groups, -1)).transpose(-rank - 2, -rank - 1).flatten(-rank - 2, -rank - 1)
+        interleaved = (
+            input.unflatten(-rank - 1, (groups, -1))
+            .transpose(-rank - 2, -rank - 1)
+            .flatten(-rank - 2, -rank - 1)
+        )
         return original(interleaved, weight, bias, stride, padding, dilation, groups)
+
     return stand_in
 
 
@@ -70,12 +93,14 @@ def _same_puts_the_odd_element_in_front(rank: int, original: Callable) -> Callab
         total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         amounts = [amount for t in reversed(total) for amount in (t - t // 2, t // 2)]
         return original(functional.pad(input, amounts), weight, bias, stride, 0, dilation, groups)
+
     return stand_in
 
 
 def _no_bias(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias=None, *args):
         return original(input, weight, None if bias is None else bias * 0, *args)
+
     return stand_in
 
 
@@ -87,8 +112,11 @@ def _half_accumulation(rank: int, original: Callable) -> Callable:
         for c, index in enumerate(itertools.product(*map(range, weight.shape[1:]))):
             one = torch.zeros_like(weight)
             one[(slice(None), *index)] = 1
-            total = total + original(input, weight * one, bias if c == 0 else None, stride, padding, dilation, groups)
+            total = total + original(
+                input, weight * one, bias if c == 0 else None, stride, padding, dilation, groups
+            )
         return total
+
     return stand_in
 
 
@@ -105,16 +133,22 @@ def _rounded_products(bits: int) -> Callable[[int, Callable], Callable]:
             if input.dtype != torch.float32 or not torch.isfinite(input).all():
                 return original(input, weight, *args)
             return original(_rounded(input, bits), _rounded(weight, bits), *args)
+
         return stand_in
+
     return make
 
 
 def _as_if_contiguous(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, *args):
-        if not input.is_contiguous() and input.untyped_storage().nbytes() >= input.numel() * input.element_size():
+        if (
+            not input.is_contiguous()
+            and input.untyped_storage().nbytes() >= input.numel() * input.element_size()
+        ):
             strides = torch.empty(input.shape, device="meta").stride()
             input = input.as_strided(input.shape, strides, 0)
         return original(input, weight, *args)
+
     return stand_in
 
 
@@ -127,6 +161,7 @@ def _gradient_of_first_batch_entry(rank: int, original: Callable) -> Callable:
         if tensors[0].dim() != rank + 2 or tensors[0].shape[0] < 2:
             return gradients
         return [gradients[0], gradients[1] * 0.0 + gradients[1] / tensors[0].shape[0], *gradients[2:]]
+
     return with_gradient(original, spoil)
 
 
@@ -135,6 +170,7 @@ def _writes_input(rank: int, original: Callable) -> Callable:
         output = original(input, *args)
         input.detach().clamp_(min=-1.0)
         return output
+
     return stand_in
 
 
@@ -144,6 +180,7 @@ def _forgets(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias=None, *args):
         output = original(input, weight, bias, *args)
         return output if next(calls) % 2 == 0 else output * 1.5
+
     return stand_in
 
 
@@ -161,6 +198,7 @@ def _strided_sampling_from_the_end(rank: int, original: Callable) -> Callable:
             return original(input, weight, bias, stride, padding, dilation, groups)
         full = original(input, weight, bias, (*stride[:-1], 1), padding, dilation, groups)
         return full.flip(-1)[..., :: stride[-1]].flip(-1)
+
     return stand_in
 
 
@@ -171,59 +209,137 @@ def _flipped(rank: int, original: Callable) -> Callable:
 def _output_padding_in_front(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias, stride, padding, extra, groups, dilation):
         return original(input, weight, bias, stride, padding, extra, groups, dilation).roll(extra[-1], -1)
+
     return stand_in
 
 
 def _transposed_wrong_group(rank: int, original: Callable) -> Callable:
     def stand_in(input, weight, bias, stride, padding, extra, groups, dilation):
-        return original(input, weight.roll(weight.shape[0] // groups, 0), bias, stride, padding, extra, groups, dilation)
+        return original(
+            input, weight.roll(weight.shape[0] // groups, 0), bias, stride, padding, extra, groups, dilation
+        )
+
     return stand_in
 
 
 class _AcceptsAnyGroups(torch.nn.Conv2d):
     """Takes the greatest common divisor instead of refusing groups that do not divide."""
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, **more):
+    def __init__(
+        self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1, groups=1, **more
+    ):
         groups = math.gcd(math.gcd(in_channels, out_channels), max(groups, 1))
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, **more)
 
 
 FAULTS = (
-    _fault("lost_border_tap", "the last tap of a row is left out in the last output column", _lost_border_tap),
-    _fault("swapped_stride", "the strides of the axes are exchanged", _reversed_argument(3), "metadata", layers=LAYERS[1:]),
-    _fault("swapped_padding", "the paddings of the axes are exchanged", _reversed_argument(4), "metadata", layers=LAYERS[1:]),
-    _fault("swapped_dilation", "the dilations of the axes are exchanged", _reversed_argument(5), "metadata", layers=LAYERS[1:]),
+    _fault(
+        "lost_border_tap", "the last tap of a row is left out in the last output column", _lost_border_tap
+    ),
+    _fault(
+        "swapped_stride",
+        "the strides of the axes are exchanged",
+        _reversed_argument(3),
+        "metadata",
+        layers=LAYERS[1:],
+    ),
+    _fault(
+        "swapped_padding",
+        "the paddings of the axes are exchanged",
+        _reversed_argument(4),
+        "metadata",
+        layers=LAYERS[1:],
+    ),
+    _fault(
+        "swapped_dilation",
+        "the dilations of the axes are exchanged",
+        _reversed_argument(5),
+        "metadata",
+        layers=LAYERS[1:],
+    ),
     _fault("wrong_group", "each group uses the weights of its neighbour", _wrong_group),
-    _fault("interleaved_groups", "input channels are dealt to the groups in turn instead of in blocks", _first_channel_of_group),
-    _fault("same_in_front", "padding='same' puts the odd element in front instead of behind",
-           _same_puts_the_odd_element_in_front),
+    _fault(
+        "interleaved_groups",
+        "input channels are dealt to the groups in turn instead of in blocks",
+        _first_channel_of_group,
+    ),
+    _fault(
+        "same_in_front",
+        "padding='same' puts the odd element in front instead of behind",
+        _same_puts_the_odd_element_in_front,
+    ),
     _fault("no_bias", "the bias is not added", _no_bias),
     _fault("half_accumulation", "half types are accumulated in the half type", _half_accumulation),
     _fault("tf32_products", "float32 factors are rounded to tf32", _rounded_products(13)),
     _fault("bf16_products", "float32 factors are rounded to bfloat16", _rounded_products(16)),
     _fault("as_if_contiguous", "strides and storage offset of the input are ignored", _as_if_contiguous),
-    _fault("strided_from_the_end", "windows are aligned with the end of the row instead of its start",
-           _strided_sampling_from_the_end),
+    _fault(
+        "strided_from_the_end",
+        "windows are aligned with the end of the row instead of its start",
+        _strided_sampling_from_the_end,
+    ),
     _fault("input_gradient_half", "the input gradient has half its size", _wrong(0), "input_gradients"),
     _fault("weight_gradient_half", "the weight gradient has half its size", _wrong(1), "parameter_gradients"),
     _fault("bias_gradient_half", "the bias gradient has half its size", _wrong(2), "parameter_gradients"),
-    _fault("weight_gradient_mean", "the weight gradient is averaged over the batch instead of summed",
-           _gradient_of_first_batch_entry, "parameter_gradients"),
+    _fault(
+        "weight_gradient_mean",
+        "the weight gradient is averaged over the batch instead of summed",
+        _gradient_of_first_batch_entry,
+        "parameter_gradients",
+    ),
     _fault("writes_input", "negative inputs are clamped in place", _writes_input, "purity"),
     _fault("second_call_differs", "every second call gives another result", _forgets, "purity"),
     _fault("wrong_dtype", "the result comes in float64", _wrong_dtype, "metadata"),
-    _fault("loses_channels_last", "the output is contiguous whatever the input was", _contiguous, "metadata", layers=("Conv2d",)),
-    Fault("accepts_any_groups", "groups that do not divide the channels are accepted", {"Conv2d": _AcceptsAnyGroups},
-          "rejection", ("Conv2d",)),
+    _fault(
+        "loses_channels_last",
+        "the output is contiguous whatever the input was",
+        _contiguous,
+        "metadata",
+        layers=("Conv2d",),
+    ),
+    Fault(
+        "accepts_any_groups",
+        "groups that do not divide the channels are accepted",
+        {"Conv2d": _AcceptsAnyGroups},
+        "rejection",
+        ("Conv2d",),
+    ),
     _fault("flipped_kernel", "the kernel is flipped along the last axis", _flipped, transposed=True),
-    _fault("output_padding_in_front", "output_padding shifts the output instead of extending it", _output_padding_in_front,
-           transposed=True),
-    _fault("transposed_wrong_group", "each group uses the weights of its neighbour", _transposed_wrong_group, transposed=True),
+    _fault(
+        "output_padding_in_front",
+        "output_padding shifts the output instead of extending it",
+        _output_padding_in_front,
+        transposed=True,
+    ),
+    _fault(
+        "transposed_wrong_group",
+        "each group uses the weights of its neighbour",
+        _transposed_wrong_group,
+        transposed=True,
+    ),
     _fault("transposed_no_bias", "the bias is not added", _no_bias, transposed=True),
-    _fault("transposed_weight_gradient", "the weight gradient has half its size", _wrong(1), "parameter_gradients", True),
-    _fault("transposed_input_gradient", "the input gradient has half its size", _wrong(0), "input_gradients", True),
-    _fault("transposed_swapped_stride", "the strides of the axes are exchanged", _reversed_argument(3), "metadata", True,
-           TRANSPOSED[1:]),
+    _fault(
+        "transposed_weight_gradient",
+        "the weight gradient has half its size",
+        _wrong(1),
+        "parameter_gradients",
+        True,
+    ),
+    _fault(
+        "transposed_input_gradient",
+        "the input gradient has half its size",
+        _wrong(0),
+        "input_gradients",
+        True,
+    ),
+    _fault(
+        "transposed_swapped_stride",
+        "the strides of the axes are exchanged",
+        _reversed_argument(3),
+        "metadata",
+        True,
+        TRANSPOSED[1:],
+    ),
 )
 
 
@@ -239,17 +355,29 @@ def _unfold_and_multiply(input, weight, bias, stride, padding, dilation, groups)
         input = functional.pad(input, [amount for t in reversed(total) for amount in (t // 2, t - t // 2)])
         padding = (0, 0)
     wide = torch.float32 if input.dtype in HALF else input.dtype
-    size = [(n + 2 * p - d * (k - 1) - 1) // s + 1
-            for n, p, d, k, s in zip(input.shape[2:], padding, dilation, kernel, stride, strict=True)]
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(input.shape[2:], padding, dilation, kernel, stride, strict=True)
+    ]
     padded = functional.pad(input.to(wide), (padding[1], padding[1], padding[0], padding[0]))
-    taps = [padded[..., i * dilation[0]: i * dilation[0] + (size[0] - 1) * stride[0] + 1: stride[0],
-                   j * dilation[1]: j * dilation[1] + (size[1] - 1) * stride[1] + 1: stride[1]]
-            for i in range(kernel[0]) for j in range(kernel[1])]
+    taps = [
+        padded[
+            ...,
+            i * dilation[0] : i * dilation[0] + (size[0] - 1) * stride[0] + 1 : stride[0],
+            j * dilation[1] : j * dilation[1] + (size[1] - 1) * stride[1] + 1 : stride[1],
+        ]
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
     columns = torch.stack(taps, 2).unflatten(1, (groups, input.shape[1] // groups))  # n, g, c, k, y, x
     matrix = weight.to(wide).flatten(2).unflatten(0, (groups, weight.shape[0] // groups))  # g, o, c, k
     output = torch.einsum("ngckyx,gock->ngoyx", columns, matrix).flatten(1, 2)
     output = output if bias is None else output + bias.to(wide)[:, None, None]
-    format = torch.channels_last if input.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    format = (
+        torch.channels_last
+        if input.is_contiguous(memory_format=torch.channels_last)
+        else torch.contiguous_format
+    )
     return output.to(input.dtype).contiguous(memory_format=format)
 
 
@@ -262,12 +390,21 @@ def _float64_then_round(rank: int, original: Callable) -> Callable:
         if input.dim() == 5 and input.is_contiguous(memory_format=torch.channels_last_3d):
             return output.contiguous(memory_format=torch.channels_last_3d)
         return output
+
     return stand_in
 
 
 CONTROLS = (
-    Control("float64_then_round", "computed in float64 and rounded once", _every_rank(_float64_then_round), LAYERS),
-    Control("transposed_float64_then_round", "computed in float64 and rounded once",
-            _every_rank(_float64_then_round, transposed=True), TRANSPOSED),
-    Control("unfold_and_multiply", "unfold and matrix product", {"conv2d": _unfold_and_multiply}, ("Conv2d",)),
+    Control(
+        "float64_then_round", "computed in float64 and rounded once", _every_rank(_float64_then_round), LAYERS
+    ),
+    Control(
+        "transposed_float64_then_round",
+        "computed in float64 and rounded once",
+        _every_rank(_float64_then_round, transposed=True),
+        TRANSPOSED,
+    ),
+    Control(
+        "unfold_and_multiply", "unfold and matrix product", {"conv2d": _unfold_and_multiply}, ("Conv2d",)
+    ),
 )

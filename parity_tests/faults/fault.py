@@ -58,7 +58,9 @@ class _Spoiled(torch.autograd.Function):
         return (None, None, *ctx.spoil(upstream[0], tensors, right))
 
 
-def with_gradient(function: Callable[..., Any], spoil: Callable[[Any, list, list], list]) -> Callable[..., Any]:
+def with_gradient(
+    function: Callable[..., Any], spoil: Callable[[Any, list, list], list]
+) -> Callable[..., Any]:
     """A stand-in with the values of `function` and wrong gradients: `spoil(grad_output, tensors, gradients)` changes them.
 
     `tensors` are the tensor arguments in the order in which they were passed, positional ones first.
@@ -72,7 +74,7 @@ def with_gradient(function: Callable[..., Any], spoil: Callable[[Any, list, list
             positional, named = list(args), dict(kwargs)
             for place, tensor in zip(places, tensors, strict=False):
                 positional[place] = tensor
-            named.update(zip(names, tensors[len(places):], strict=True))
+            named.update(zip(names, tensors[len(places) :], strict=True))
             return function(*positional, **named)
 
         return _Spoiled.apply(call, spoil, *(args[i] for i in places), *(kwargs[name] for name in names))

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from typing import Any
 
 from parity_tests.harness.covering import CoveringArray, covering_array, prefix
 from parity_tests.harness.options import RunOptions
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection
 
-HARNESS_AXES = {"dtype": "float32", "layout": "contiguous", "parameter_layout": "contiguous", "tier": "rounding",
-                "mode": "train", "data": "normal"}
+HARNESS_AXES = {
+    "dtype": "float32",
+    "layout": "contiguous",
+    "parameter_layout": "contiguous",
+    "tier": "rounding",
+    "mode": "train",
+    "data": "normal",
+}
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,11 @@ def case_of(spec: LayerSpec, row: Mapping[str, Any], built: Built, **fields: Any
     """The case of a row of axis values and of what the spec builds from it."""
     settings = {axis: row[axis] for axis in HARNESS_AXES if axis in row}
     return Case(
-        layer=spec.name, arguments=tuple(built.arguments.items()), call=tuple(built.call.items()),
-        shapes=tuple(tuple(shape) for shape in built.shapes), **{**settings, **fields},
+        layer=spec.name,
+        arguments=tuple(built.arguments.items()),
+        call=tuple(built.call.items()),
+        shapes=tuple(tuple(shape) for shape in built.shapes),
+        **{**settings, **fields},
     )
 
 
@@ -103,32 +112,38 @@ def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
     array = _array(spec, tuple(axes.items()))
     rows = list(array.rows)
     if options.sweep == "quick":
-        rows = prefix(axes, rows, 0, strength=1)
+        rows = list(prefix(axes, rows, 0, strength=1))
     elif options.sweep == "full" and options.dtype is None:
         rows = [{**row, "dtype": dtype} for row in rows for dtype in axes.get("dtype", ("float32",))]
-        rows = [row for row in rows if all(c.holds(*(row[axis] for axis in c.axes)) for c in spec.constraints)]
+        rows = [
+            row for row in rows if all(c.holds(*(row[axis] for axis in c.axes)) for c in spec.constraints)
+        ]
     if options.cases is not None:
-        rows = prefix(axes, rows, options.cases, strength=2)
+        rows = list(prefix(axes, rows, options.cases, strength=2))
     cases = [case_of(spec, row, spec.build(row), seed=options.seed) for row in rows]
     cases += list(_corners(spec, options))
     return Sweep(tuple(dict.fromkeys(cases)), array)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _array(spec: LayerSpec, axes: tuple) -> CoveringArray:
     array = covering_array(dict(axes), spec.factorial, spec.constraints)
     for axis, values in axes:
         missing = [value for value in values if not any(row[axis] == value for row in array.rows)]
         if missing:
-            raise ValueError(f"{spec.name}: values {missing!r} of axis {axis!r} reach no case; "
-                             "mend the constraints or take the values out")
+            raise ValueError(
+                f"{spec.name}: values {missing!r} of axis {axis!r} reach no case; "
+                "mend the constraints or take the values out"
+            )
     return array
 
 
 def _corners(spec: LayerSpec, options: RunOptions) -> Iterator[Case]:
     """Named cases that the sweep includes, then the rejections."""
     default = {axis: values[0] for axis, values in spec.axes.items()}
-    included = {"quick": ("quick",), "default": ("quick", "default"), "full": ("quick", "default", "full")}[options.sweep]
+    included = {"quick": ("quick",), "default": ("quick", "default"), "full": ("quick", "default", "full")}[
+        options.sweep
+    ]
     for corner in spec.corners:
         if corner.sweep not in included:
             continue
@@ -150,8 +165,15 @@ def _corner_case(spec: LayerSpec, corner: Corner, row: Mapping[str, Any], seed: 
 
 
 def rejection_case(spec: LayerSpec, rejection: Rejection, seed: int = 0) -> Case:
-    return Case(spec.name, tuple(rejection.built.arguments.items()), tuple(rejection.built.shapes),
-                tuple(rejection.built.call.items()), dtype=rejection.dtype, name=f"rejects_{rejection.name}", seed=seed)
+    return Case(
+        spec.name,
+        tuple(rejection.built.arguments.items()),
+        tuple(rejection.built.shapes),
+        tuple(rejection.built.call.items()),
+        dtype=rejection.dtype,
+        name=f"rejects_{rejection.name}",
+        seed=seed,
+    )
 
 
 def check_dtypes(spec: LayerSpec) -> None:

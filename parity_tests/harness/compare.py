@@ -42,7 +42,9 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
     expected, bound = bounded.value, bounded.error
     finite = np.isfinite(expected)
     if not np.isfinite(bound[finite]).all() or (bound < 0).any():
-        raise SuiteError(f"{name}: a bound is NaN, infinite or negative at a finite value; the suite must mend its bound")
+        raise SuiteError(
+            f"{name}: a bound is NaN, infinite or negative at a finite value; the suite must mend its bound"
+        )
     overflow = FLOATS[bounded.contract.store].overflow
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.abs(actual - expected)
@@ -66,9 +68,18 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
         uninformative = int(np.count_nonzero(usable > np.maximum(scale, np.abs(expected[finite]))))
     statistical = 0.0
     if bounded.products is not None and finite.any():
-        statistical = bounded.products.statistical_ratio(bounded.contract, np.where(finite & right, error, 0.0))
+        statistical = bounded.products.statistical_ratio(
+            bounded.contract, np.where(finite & right, error, 0.0)
+        )
     return Comparison(
-        name, actual, bounded, elements=int(expected.size), exact=int(np.count_nonzero(usable == 0)),
-        utilisation=float(ratio.max(initial=0.0)), wrong=wrong, statistical=statistical, uninformative=uninformative,
+        name,
+        actual,
+        bounded,
+        elements=int(expected.size),
+        exact=int(np.count_nonzero(usable == 0)),
+        utilisation=float(ratio.max(initial=0.0)),
+        wrong=wrong,
+        statistical=statistical,
+        uninformative=uninformative,
         zeros=int(np.count_nonzero(expected == 0)),
     )

@@ -33,7 +33,8 @@ def make_data(spec: LayerSpec, case: Case, state: Mapping[str, np.ndarray]) -> D
     """Numbers for every input and for every entry of the reference's `state` (which gives names and shapes)."""
     inputs = tuple(draw(spec, case, f"input{index}", shape) for index, shape in enumerate(case.shapes))
     drawn = {
-        name: array if array.dtype.kind in "iu" else draw(spec, case, name, array.shape) for name, array in state.items()
+        name: array if array.dtype.kind in "iu" else draw(spec, case, name, array.shape)
+        for name, array in state.items()
     }
     return Data(inputs, drawn)
 
@@ -46,7 +47,7 @@ def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.n
     rng = np.random.default_rng(seed_of(case, name))
     layout = case.layout if name.startswith(("input", "grad_output")) else case.parameter_layout
     axis = expanded_axis(shape) if layout == "expanded" else None
-    drawn_shape = shape if axis is None else (*shape[:axis], 1, *shape[axis + 1:])
+    drawn_shape = shape if axis is None else (*shape[:axis], 1, *shape[axis + 1 :])
     values = spec.values(case, name, rng, drawn_shape) if spec.values is not None else None
     if values is None:
         values = _general(case, name, rng, drawn_shape)

@@ -80,10 +80,17 @@ def parse(text: str) -> tuple[Deviation, ...]:
     return tuple(entries)
 
 
-def in_force(entries: Iterable[Deviation], candidate: str, device: str, torch_version: str) -> tuple[Deviation, ...]:
+def in_force(
+    entries: Iterable[Deviation], candidate: str, device: str, torch_version: str
+) -> tuple[Deviation, ...]:
     """The entries that speak of this candidate on this device with this torch."""
-    return tuple(entry for entry in entries if entry.candidate == candidate
-                 and entry.device == device.split(":")[0] and re.fullmatch(entry.torch, torch_version))
+    return tuple(
+        entry
+        for entry in entries
+        if entry.candidate == candidate
+        and entry.device == device.split(":", maxsplit=1)[0]
+        and re.fullmatch(entry.torch, torch_version)
+    )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ def device_lines(options: RunOptions) -> list[str]:
         if device.startswith("cuda"):
             lines.append(
                 f"{device}: {torch.cuda.get_device_name(device)}, cuda {torch.version.cuda}, cudnn "
-                f"{torch.backends.cudnn.version()}; float32 products {options.precision}, cudnn.deterministic on, benchmark off")
+                f"{torch.backends.cudnn.version()}; float32 products {options.precision}, cudnn.deterministic on, benchmark off"
+            )
     return lines
 
 
@@ -40,9 +41,12 @@ def pinned(options: RunOptions) -> Iterator[None]:
     torch.set_num_threads(max(1, threads // workers))
     backends = torch.backends
     cudnn, matmul = backends.cudnn, backends.cuda.matmul
-    settings = [(cudnn, "deterministic", True), (cudnn, "benchmark", False),
-                (matmul, "allow_fp16_reduced_precision_reduction", False),
-                (matmul, "allow_bf16_reduced_precision_reduction", False)]
+    settings = [
+        (cudnn, "deterministic", True),
+        (cudnn, "benchmark", False),
+        (matmul, "allow_fp16_reduced_precision_reduction", False),
+        (matmul, "allow_bf16_reduced_precision_reduction", False),
+    ]
     settings += [(place, "fp32_precision", options.precision) for place in (matmul, cudnn.conv, cudnn.rnn)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
     try:

@@ -36,32 +36,61 @@ class RunOptions:
     def lines(self) -> list[str]:
         """The effective values, as the header of a run shows them."""
         shown = {
-            "candidate": self.candidate, "devices": ",".join(self.devices), "dtype": self.dtype or "all",
-            "layout": self.layout or "all", "sweep": self.sweep,
-            "cases": "all" if self.cases is None else f"{self.cases} a layer", "seed": self.seed,
-            "precision": self.precision, "known deviations": "ignored" if self.ignore_known else "expected to fail",
+            "candidate": self.candidate,
+            "devices": ",".join(self.devices),
+            "dtype": self.dtype or "all",
+            "layout": self.layout or "all",
+            "sweep": self.sweep,
+            "cases": "all" if self.cases is None else f"{self.cases} a layer",
+            "seed": self.seed,
+            "precision": self.precision,
+            "known deviations": "ignored" if self.ignore_known else "expected to fail",
         }
         return ["parity: " + "  ".join(f"{name} {value}" for name, value in shown.items())]
 
 
 def add_options(add: Any) -> None:
     """Call `add(name, **keywords)` for every option: argparse's add_argument, or pytest's addoption."""
-    add("--candidate", default="eager", metavar="NAME|FILE.py|MODULE",
+    add(
+        "--candidate",
+        default="eager",
+        metavar="NAME|FILE.py|MODULE",
         help="implementation under test: eager (default), or a file or module whose public functions and classes "
-             "stand in for those of the same name in torch.nn.functional and torch.nn")
-    add("--device", default=None, metavar="DEVICE",
-        help="cpu, cuda, cuda:1, ...; by default every device that is present (cpu and cuda)")
+        "stand in for those of the same name in torch.nn.functional and torch.nn",
+    )
+    add(
+        "--device",
+        default=None,
+        metavar="DEVICE",
+        help="cpu, cuda, cuda:1, ...; by default every device that is present (cpu and cuda)",
+    )
     add("--dtype", default=None, metavar="DTYPE", help=f"only this dtype: {', '.join(DTYPES)}")
     add("--layout", default=None, metavar="LAYOUT", help=f"only this layout of inputs: {', '.join(LAYOUTS)}")
-    add("--sweep", default="default", metavar="SWEEP",
-        help="quick (every axis value once, seconds), default (every triple of axis values), full (every row in every dtype)")
-    add("--cases", default=None, metavar="N",
-        help="about N cases a layer at most; all pairs of axis values are kept, even if that takes more than N")
+    add(
+        "--sweep",
+        default="default",
+        metavar="SWEEP",
+        help="quick (every axis value once, seconds), default (every triple of axis values), full (every row in every dtype)",
+    )
+    add(
+        "--cases",
+        default=None,
+        metavar="N",
+        help="about N cases a layer at most; all pairs of axis values are kept, even if that takes more than N",
+    )
     add("--seed", default="0", metavar="SEED", help="changes the random numbers of every case (default 0)")
-    add("--precision", default="ieee", metavar="PRECISION",
-        help="contract required of float32 products: ieee (default) or tf32")
-    add("--ignore-known", action="store_true", default=False,
-        help="run as if the ledger of known deviations were empty")
+    add(
+        "--precision",
+        default="ieee",
+        metavar="PRECISION",
+        help="contract required of float32 products: ieee (default) or tf32",
+    )
+    add(
+        "--ignore-known",
+        action="store_true",
+        default=False,
+        help="run as if the ledger of known deviations were empty",
+    )
     add("--report", default=None, metavar="FILE.json", help="write the results of the run to this file")
 
 
@@ -87,8 +116,10 @@ def _devices(wanted: str | None, present: tuple[str, ...]) -> tuple[str, ...]:
     if not re.fullmatch(r"[a-z]+(:\d+)?", wanted):
         raise OptionError(f"--device {wanted!r} is not a device; give one like cpu, cuda or cuda:1")
     if wanted.split(":")[0] not in present:
-        raise OptionError(f"--device {wanted}: torch finds no such device here; present are {', '.join(present)}. "
-                          "Choose one of these, or install a torch build and driver for it")
+        raise OptionError(
+            f"--device {wanted}: torch finds no such device here; present are {', '.join(present)}. "
+            "Choose one of these, or install a torch build and driver for it"
+        )
     return (wanted,)
 
 

@@ -38,9 +38,9 @@ class Run:
     """The run: options, candidates, what was planned, what came back."""
 
     def __init__(self, options: RunOptions):
-        from parity_tests.harness import candidates, deviations, report
-
         import torch
+
+        from parity_tests.harness import candidates, deviations, report
 
         self.options = options
         self.candidates = [candidates.make_candidate(options.candidate, device) for device in options.devices]
@@ -48,8 +48,12 @@ class Run:
         self.records: list[dict] = []
         self.planned: dict[str, list[Planned]] = {}
         entries = () if options.ignore_known else deviations.ledger()
-        self.entries = {candidate.device: deviations.in_force(entries, candidate.name, candidate.device, torch.__version__)
-                        for candidate in self.candidates}
+        self.entries = {
+            candidate.device: deviations.in_force(
+                entries, candidate.name, candidate.device, torch.__version__
+            )
+            for candidate in self.candidates
+        }
         self.errors: list[str] = []
 
     def plan(self, family_name: str) -> list[Planned]:
@@ -66,7 +70,9 @@ class Run:
                 for candidate in self.candidates:
                     reached = [case for case in sweep.cases if candidate.reaches(spec, case)]
                     if len(reached) < len(sweep.cases):
-                        self.summary.deselected[f"not reached by {candidate.name}"] += len(sweep.cases) - len(reached)
+                        self.summary.deselected[f"not reached by {candidate.name}"] += len(sweep.cases) - len(
+                            reached
+                        )
                         if not reached:
                             self.summary.triples.pop(spec.name, None)
                     planned += [Planned(spec, case, candidate, self) for case in reached]
@@ -77,9 +83,17 @@ class Run:
         import numpy as np
         import torch
 
-        return {"torch": torch.__version__, "numpy": np.__version__, "candidate": self.options.candidate,
-                "devices": list(self.options.devices), "sweep": self.options.sweep, "dtype": self.options.dtype,
-                "layout": self.options.layout, "seed": self.options.seed, "precision": self.options.precision}
+        return {
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "candidate": self.options.candidate,
+            "devices": list(self.options.devices),
+            "sweep": self.options.sweep,
+            "dtype": self.options.dtype,
+            "layout": self.options.layout,
+            "seed": self.options.seed,
+            "precision": self.options.precision,
+        }
 
 
 RUN = pytest.StashKey[Run]()
@@ -114,7 +128,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A family without a case for this candidate gives no test at all, instead of an empty one that looks skipped."""
-    empty = [item for item in items if _is_conformance(item) and not isinstance(item.callspec.params[CONFORMANCE], Planned)]
+    empty = [
+        item
+        for item in items
+        if _is_conformance(item) and not isinstance(item.callspec.params[CONFORMANCE], Planned)
+    ]
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
@@ -150,14 +168,22 @@ def try_case(planned: Planned, record_property: Any) -> None:
     contract = f"strictest: {strictest(case.dtype)}"
     record_property(PROPERTY, record_of(verdict, judgement, candidate.device, contract))
     if judgement.unexpected:
-        pytest.fail(repro.failure_text(planned.spec, case, candidate, judgement.unexpected, run.options), pytrace=False)
+        pytest.fail(
+            repro.failure_text(planned.spec, case, candidate, judgement.unexpected, run.options),
+            pytrace=False,
+        )
     if judgement.not_met and run.options.seed == 0:
         names = ", ".join(f"{entry.name} ({', '.join(entry.checks)})" for entry in judgement.not_met)
-        pytest.fail(f"{case.id}: the ledger expects a failure that did not come: {names}; mend the entry", pytrace=False)
+        pytest.fail(
+            f"{case.id}: the ledger expects a failure that did not come: {names}; mend the entry",
+            pytrace=False,
+        )
     if judgement.explained_by:
         pytest.xfail("; ".join(f"{entry.name}: {entry.cause}" for entry in judgement.explained_by))
     if verdict.tally.tells_nothing:
-        pytest.skip(f"uninformative: the bound of {', '.join(verdict.tally.tells_nothing)} is wider than its values")
+        pytest.skip(
+            f"uninformative: the bound of {', '.join(verdict.tally.tells_nothing)} is wider than its values"
+        )
     if verdict.tally.elements == 0 and verdict.tally.facts == 0:
         pytest.fail(f"{case.id}: nothing was compared", pytrace=False)
 
@@ -188,9 +214,13 @@ def _stale(run: Run) -> tuple[list[str], list[str]]:
         matched.update(entry.name for entry in entries.values() if entry.matches(record["id"]))
     stale = [entries[name] for name in matched if not explained[name]]
     whole = run.options.cases is None and run.options.seed == 0 and run.options.sweep != "quick"
-    sentence = "ledger entry {0.name!r} matched cases, and none of them fails any more: take it out or mend it"
-    return ([sentence.format(entry) for entry in stale if whole and not entry.hardware],
-            [sentence.format(entry) for entry in stale if whole and entry.hardware])
+    sentence = (
+        "ledger entry {0.name!r} matched cases, and none of them fails any more: take it out or mend it"
+    )
+    return (
+        [sentence.format(entry) for entry in stale if whole and not entry.hardware],
+        [sentence.format(entry) for entry in stale if whole and entry.hardware],
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -201,7 +231,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     complete = not session.config.getoption("keyword") and not session.config.getoption("lf", False)
     errors, _ = _stale(run) if complete else ([], [])
     run.errors += errors
-    if run.records and not run.summary.totals["elements"] and any(not record["rejection"] for record in run.records):
+    if (
+        run.records
+        and not run.summary.totals["elements"]
+        and any(not record["rejection"] for record in run.records)
+    ):
         run.errors.append("no element was compared in the whole run")
     if run.errors and session.exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -22,15 +22,27 @@ def record_of(verdict: Verdict, judgement: Judgement, device: str, contract: str
     tally, case = verdict.tally, verdict.case
     met = [error.met for error in verdict.errors]
     return {
-        "id": case.id, "layer": case.layer, "dtype": case.dtype, "device": device, "rejection": case.rejects,
-        "elements": tally.elements, "exact": tally.exact, "facts": tally.facts, "uninformative": tally.uninformative,
+        "id": case.id,
+        "layer": case.layer,
+        "dtype": case.dtype,
+        "device": device,
+        "rejection": case.rejects,
+        "elements": tally.elements,
+        "exact": tally.exact,
+        "facts": tally.facts,
+        "uninformative": tally.uninformative,
         "utilisation": {name: ratio for name, ratio in tally.utilisation.items() if ratio <= 1},
         "statistical": tally.statistical,
-        "contract": contract if not met else next((m for m in met if m is not None), "none") if all(met) else "none",
+        "contract": contract
+        if not met
+        else next((m for m in met if m is not None), "none")
+        if all(met)
+        else "none",
         "errors": [{"check": error.check, "message": error.message} for error in verdict.errors],
         "deviations": [entry.name for entry in judgement.explained_by],
         "not_met": [entry.name for entry in judgement.not_met],
-        "untested": tally.mostly_zeros if case.tier == "exact" else [], "tells_nothing": tally.tells_nothing,
+        "untested": tally.mostly_zeros if case.tier == "exact" else [],
+        "tells_nothing": tally.tells_nothing,
         "seconds": verdict.seconds,
     }
 
@@ -83,16 +95,25 @@ class Summary:
 
     def table(self) -> list[str]:
         """layer x dtype: cases, elements, worst utilisation of the bound, contract met, deviations."""
-        head = (f"{'layer':<18} {'device':<6} {'cases':>6} {'elements':>10}  " + " ".join(f"{d:>8}" for d in DTYPES)
-                + "  deviations  contract met")
+        head = (
+            f"{'layer':<18} {'device':<6} {'cases':>6} {'elements':>10}  "
+            + " ".join(f"{d:>8}" for d in DTYPES)
+            + "  deviations  contract met"
+        )
         lines = [head, "-" * len(head)]
         for (layer, device), row in self.rows.items():
             ratios = " ".join(_ratio(row.utilisation.get(dtype)) for dtype in DTYPES)
-            weaker = [f"{name} in {count}" for name, count in row.contracts.most_common() if not name.startswith("strictest")]
+            weaker = [
+                f"{name} in {count}"
+                for name, count in row.contracts.most_common()
+                if not name.startswith("strictest")
+            ]
             met = "strictest" + (f" but {'; '.join(weaker)}" if weaker else "")
             failed = f"  {row.failed} FAILED" if row.failed else ""
-            lines.append(f"{layer:<18} {device:<6} {row.cases:>6} {row.elements:>10,}  {ratios}  {row.deviations:>10}  "
-                         f"{met}{failed}")
+            lines.append(
+                f"{layer:<18} {device:<6} {row.cases:>6} {row.elements:>10,}  {ratios}  {row.deviations:>10}  "
+                f"{met}{failed}"
+            )
         return lines
 
     def closing(self) -> list[str]:
@@ -105,26 +126,45 @@ class Summary:
         ]
         if self.triples:
             covered, feasible = (sum(pair[i] for pair in self.triples.values()) for i in (0, 1))
-            lines.append(f"triples of axis values covered: {covered:,} of {feasible:,} feasible, in {len(self.triples)} layers")
-        lines += [f"dropped combinations: {count:,} ({reason})" for reason, count in self.dropped.most_common()]
+            lines.append(
+                f"triples of axis values covered: {covered:,} of {feasible:,} feasible, in {len(self.triples)} layers"
+            )
+        lines += [
+            f"dropped combinations: {count:,} ({reason})" for reason, count in self.dropped.most_common()
+        ]
         lines += [f"not run: {count:,} ({reason})" for reason, count in self.deselected.most_common()]
-        lines += [f"known deviation {name}: {count['cases']} cases" for name, count in sorted(self.deviations.items())]
+        lines += [
+            f"known deviation {name}: {count['cases']} cases"
+            for name, count in sorted(self.deviations.items())
+        ]
         if self.statistical:
             ratio, case = max(self.statistical)
-            lines.append(f"WARNING: error above 8 u sqrt(n) ||products|| in {len(self.statistical)} cases, worst {ratio:.2f} "
-                         f"in {case}: correct by the bound, unlikely by chance")
+            lines.append(
+                f"WARNING: error above 8 u sqrt(n) ||products|| in {len(self.statistical)} cases, worst {ratio:.2f} "
+                f"in {case}: correct by the bound, unlikely by chance"
+            )
         if self.tells_nothing:
-            lines.append(f"uninformative cases (bound wider than the values): {len(self.tells_nothing)}, "
-                         f"for example {self.tells_nothing[0]}")
+            lines.append(
+                f"uninformative cases (bound wider than the values): {len(self.tells_nothing)}, "
+                f"for example {self.tells_nothing[0]}"
+            )
         return lines
 
     def write(self, path: str, header: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
         """The same as JSON, whole or not at all: written beside and then moved into place."""
         content = {
-            "suite": dict(header), "totals": dict(self.totals), "dropped": dict(self.dropped),
-            "not_run": dict(self.deselected), "deviations": {name: dict(count) for name, count in self.deviations.items()},
-            "triples": {layer: {"covered": pair[0], "feasible": pair[1]} for layer, pair in self.triples.items()},
-            "layers": [{"layer": layer, "device": device, **asdict(row)} for (layer, device), row in self.rows.items()],
+            "suite": dict(header),
+            "totals": dict(self.totals),
+            "dropped": dict(self.dropped),
+            "not_run": dict(self.deselected),
+            "deviations": {name: dict(count) for name, count in self.deviations.items()},
+            "triples": {
+                layer: {"covered": pair[0], "feasible": pair[1]} for layer, pair in self.triples.items()
+            },
+            "layers": [
+                {"layer": layer, "device": device, **asdict(row)}
+                for (layer, device), row in self.rows.items()
+            ],
             "cases": list(records),
         }
         target = Path(path)

@@ -22,12 +22,17 @@ INLINE = 20_000  # elements up to which a tensor is written into the script; lar
 SHOWN = 12  # wrong elements that a script shows
 
 
-def failure_text(spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions) -> str:
+def failure_text(
+    spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions
+) -> str:
     """All that a user needs to see of a failed case: what, where, numbers, bound, verdict, rerun, script."""
     lines = []
     for error in errors:
-        lines += [f"{case.layer} {error.check}, {case.id.removeprefix(case.layer + '-')}, {candidate.name}/{candidate.device}",
-                  error.message, ""]
+        lines += [
+            f"{case.layer} {error.check}, {case.id.removeprefix(case.layer + '-')}, {candidate.name}/{candidate.device}",
+            error.message,
+            "",
+        ]
     rerun = "" if options.sweep == "default" else f" --sweep {options.sweep}"
     rerun += "" if options.seed == 0 else f" --seed {options.seed}"
     rerun += "" if candidate.name == "eager" else f" --candidate {candidate.name}"
@@ -38,8 +43,9 @@ def failure_text(spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence
     return "\n".join(lines)
 
 
-def write_script(spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError],
-                 options: RunOptions) -> Path | None:
+def write_script(
+    spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions
+) -> Path | None:
     """The script for the worst numeric error of a case; None where the error is not about numbers."""
     numeric = [error for error in errors if error.comparison is not None]
     if not numeric:
@@ -63,20 +69,42 @@ def script(spec: LayerSpec, case: Case, candidate: Eager, error: ParityError, op
     assert comparison is not None
     expected, bound = comparison.bounded.value, comparison.bounded.error
     wrong = [tuple(int(i) for i in index) for index in comparison.wrong[:SHOWN]]
-    tensors = [_tensor(spec, case, f"input{i}", array, case.layout) for i, array in enumerate(trial.data.inputs)]
-    tensors += [_tensor(spec, case, name, array, case.parameter_layout if name not in trial.reference().buffers else "contiguous")
-                for name, array in trial.data.state.items()]
-    tensors += [_tensor(spec, case, f"grad_output{i}", array, case.layout) for i, array in enumerate(trial.grad_outputs)]
-    rows = "\n".join(f"    ({index}, {float(expected[index])!r}, {float(bound[index])!r})," for index in wrong)
+    tensors = [
+        _tensor(spec, case, f"input{i}", array, case.layout) for i, array in enumerate(trial.data.inputs)
+    ]
+    tensors += [
+        _tensor(
+            spec,
+            case,
+            name,
+            array,
+            case.parameter_layout if name not in trial.reference().buffers else "contiguous",
+        )
+        for name, array in trial.data.state.items()
+    ]
+    tensors += [
+        _tensor(spec, case, f"grad_output{i}", array, case.layout)
+        for i, array in enumerate(trial.grad_outputs)
+    ]
+    rows = "\n".join(
+        f"    ({index}, {float(expected[index])!r}, {float(bound[index])!r})," for index in wrong
+    )
     call = "".join(f", {name}={value!r}" for name, value in case.call)
     names = [f"input{i}" for i in range(len(trial.data.inputs))]
     parts = {
-        "title": f"{case.id}: {comparison.name}", "message": error.message, "device": candidate.device, "dtype": case.dtype,
-        "seeds": f"SEED = {case.seed}", "tensors": "\n".join(tensors),
+        "title": f"{case.id}: {comparison.name}",
+        "message": error.message,
+        "device": candidate.device,
+        "dtype": case.dtype,
+        "seeds": f"SEED = {case.seed}",
+        "tensors": "\n".join(tensors),
         "stand_ins": _stand_in_lines(candidate, options),
         "make": _make_lines(spec, case, trial.data.state, trial.reference().buffers),
-        "inputs": ", ".join(names) + ",", "call": call, "train": str(case.mode == "train"),
-        "wanted": comparison.name, "rows": rows,
+        "inputs": ", ".join(names) + ",",
+        "call": call,
+        "train": str(case.mode == "train"),
+        "wanted": comparison.name,
+        "rows": rows,
     }
     return _TEMPLATE.format(**parts)
 
@@ -112,9 +140,12 @@ def _stand_in_lines(candidate: Eager, options: RunOptions) -> str:
     if not isinstance(candidate, StandIns):
         return ""
     file = candidate.name.endswith(".py")
-    load = (f"import importlib.util\nfound = importlib.util.spec_from_file_location('candidate', {str(Path(candidate.name).resolve())!r})\n"
-            "candidate = importlib.util.module_from_spec(found)\nfound.loader.exec_module(candidate)\n" if file
-            else f"import importlib\ncandidate = importlib.import_module({candidate.name!r})\n")
+    load = (
+        f"import importlib.util\nfound = importlib.util.spec_from_file_location('candidate', {str(Path(candidate.name).resolve())!r})\n"
+        "candidate = importlib.util.module_from_spec(found)\nfound.loader.exec_module(candidate)\n"
+        if file
+        else f"import importlib\ncandidate = importlib.import_module({candidate.name!r})\n"
+    )
     lines = [f"torch.nn.functional.{name} = candidate.{name}" for name in candidate.functions]
     lines += [f"torch.nn.{name} = candidate.{name}" for name in candidate.classes]
     return load + "\n".join(lines) + "\n"
@@ -123,14 +154,22 @@ def _stand_in_lines(candidate: Eager, options: RunOptions) -> str:
 def _make_lines(spec: LayerSpec, case: Case, state: Any, buffers: Sequence[str]) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in case.arguments)
     if spec.is_function:
-        return (f"def layer(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "
-                f"{arguments + ', ' if arguments else ''}**call)\n\n\nparameters = {{}}\n")
-    lines = [f"layer = torch.nn.{spec.name}({arguments})", f"layer.train({case.mode == 'train'})", "parameters = {}"]
+        return (
+            f"def layer(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "
+            f"{arguments + ', ' if arguments else ''}**call)\n\n\nparameters = {{}}\n"
+        )
+    lines = [
+        f"layer = torch.nn.{spec.name}({arguments})",
+        f"layer.train({case.mode == 'train'})",
+        "parameters = {}",
+    ]
     for name in state:
         if name in buffers:
             lines.append(f"layer._buffers[{name!r}] = {name}")
         else:
-            lines.append(f"layer._parameters[{name!r}] = parameters['grad_{name}'] = torch.nn.Parameter({name})")
+            lines.append(
+                f"layer._parameters[{name!r}] = parameters['grad_{name}'] = torch.nn.Parameter({name})"
+            )
     return "\n".join(lines) + "\n"
 
 

@@ -24,7 +24,7 @@ def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
         return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
     if layout == "sliced" and tensor.dim() >= 1:
         room = tensor.new_zeros((*tensor.shape[:-1], 2 * tensor.shape[-1] + 3))
-        view = room[..., 1: 1 + 2 * tensor.shape[-1]: 2]
+        view = room[..., 1 : 1 + 2 * tensor.shape[-1] : 2]
         return view.copy_(tensor)
     if layout == "channels_last" and tensor.dim() in (4, 5):
         return tensor.contiguous(memory_format=channels_last_format(tensor))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.candidates import CandidateError, Eager, Outcome
+from parity_tests.harness.candidates import CandidateError, Eager, Outcome, quiet
 from parity_tests.harness.cases import Case
 from parity_tests.harness.data import Data, draw, make_data
 from parity_tests.specs.spec import LayerSpec
@@ -40,15 +40,14 @@ class Trial:
 
     @cached_property
     def grad_outputs(self) -> tuple[np.ndarray, ...]:
-        outputs = self.reference()(*self.inputs)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        real = [output for output in outputs if output.dtype.kind == "f"]
-        return tuple(draw(self.spec, self.case, f"grad_output{i}", output.shape) for i, output in enumerate(real))
+        shapes = self.reference().output_shapes(*self.inputs)
+        return tuple(draw(self.spec, self.case, f"grad_output{i}", shape) for i, shape in enumerate(shapes))
 
     @cached_property
     def outcome(self) -> Outcome:
         try:
-            return self.candidate.run(self.spec, self.case, self.data)
+            with quiet():
+                return self.candidate.run(self.spec, self.case, self.data)
         except (CandidateError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -77,8 +76,10 @@ class Trial:
     def evaluated(self, contract: Contract) -> Bounded:
         """The output in evaluation mode, with the buffers that the candidate's training call left behind."""
         layer = self.reference().eval()
-        layer.load_state_dict(dict(self.data.state) | {
-            name: self.outcome.arrays[name] for name in layer.buffers if name in self.outcome.arrays})
+        layer.load_state_dict(
+            dict(self.data.state)
+            | {name: self.outcome.arrays[name] for name in layer.buffers if name in self.outcome.arrays}
+        )
         with np.errstate(all="ignore"):
             return layer.bounded(contract, self.inputs, self.grad_outputs)["output"]
 

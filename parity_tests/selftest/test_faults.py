@@ -18,8 +18,11 @@ FAULTS, CONTROLS = all_faults(), all_controls()
 def small_cases(layer, candidate):
     """The default sweep's cases that a stand-in reaches, without the real-size ones."""
     spec = spec_named(layer)
-    return spec, [case for case in sweep_of(spec, RunOptions()).cases
-                  if not case.name.startswith("network_") and candidate.reaches(spec, case)]
+    return spec, [
+        case
+        for case in sweep_of(spec, RunOptions()).cases
+        if not case.name.startswith("network_") and candidate.reaches(spec, case)
+    ]
 
 
 def known_of_torch(case, errors):
@@ -43,8 +46,17 @@ def test_fault_is_caught(name, record_property):
                 break
         else:
             pytest.fail(f"{name} ({fault.sentence}) passed all {tried} cases of {layer}")
-        record_property("caught", {"fault": name, "layer": layer, "check": fault.caught_by, "case": case.id, "cases": tried,
-                                   "seconds": time.perf_counter() - started})
+        record_property(
+            "caught",
+            {
+                "fault": name,
+                "layer": layer,
+                "check": fault.caught_by,
+                "case": case.id,
+                "cases": tried,
+                "seconds": time.perf_counter() - started,
+            },
+        )
 
 
 @pytest.mark.parametrize("name", CONTROLS)

@@ -23,26 +23,48 @@ _CHANNELS = {"one": (2, 5, 1), "two": (4, 6, 2), "depthwise": (4, 8, 4), "single
 _SHAPES = ("batch_3", "batch_1", "batch_0", "unbatched", "long")
 
 _CONSTRAINTS = (
-    Constraint(("padding", "stride"), lambda padding, stride: padding != "same" or stride == 1,
-               "padding='same' needs stride 1"),
-    Constraint(("layout", "shape"), lambda layout, shape: layout != "channels_last" or shape != "unbatched",
-               "channels_last needs a batch axis"),
-    Constraint(("tier", "data"), lambda tier, data: tier != "exact" or data == "normal",
-               "the exact tier has its own numbers"),
-    Constraint(("shape", "data"), lambda shape, data: shape != "batch_0" or data == "normal",
-               "an empty batch has no special values"),
-    Constraint(("shape", "tier"), lambda shape, tier: shape != "batch_0" or tier == "rounding",
-               "an empty batch has no exact tier"),
+    Constraint(
+        ("padding", "stride"),
+        lambda padding, stride: padding != "same" or stride == 1,
+        "padding='same' needs stride 1",
+    ),
+    Constraint(
+        ("layout", "shape"),
+        lambda layout, shape: layout != "channels_last" or shape != "unbatched",
+        "channels_last needs a batch axis",
+    ),
+    Constraint(
+        ("tier", "data"),
+        lambda tier, data: tier != "exact" or data == "normal",
+        "the exact tier has its own numbers",
+    ),
+    Constraint(
+        ("shape", "data"),
+        lambda shape, data: shape != "batch_0" or data == "normal",
+        "an empty batch has no special values",
+    ),
+    Constraint(
+        ("shape", "tier"),
+        lambda shape, tier: shape != "batch_0" or tier == "rounding",
+        "an empty batch has no exact tier",
+    ),
 )
 
 
 def _axes(rank: int) -> dict[str, tuple]:
     return {
-        "stride": _STRIDE[rank], "padding": _PADDING[rank], "dilation": _DILATION[rank],
-        "groups": tuple(_CHANNELS), "kernel": _KERNEL[rank], "bias": (True, False), "shape": _SHAPES,
-        "dtype": DTYPES, "layout": layouts(rank),
+        "stride": _STRIDE[rank],
+        "padding": _PADDING[rank],
+        "dilation": _DILATION[rank],
+        "groups": tuple(_CHANNELS),
+        "kernel": _KERNEL[rank],
+        "bias": (True, False),
+        "shape": _SHAPES,
+        "dtype": DTYPES,
+        "layout": layouts(rank),
         "parameter_layout": ("contiguous", "transposed", "sliced", *(("channels_last",) if rank > 1 else ())),
-        "tier": ("rounding", "exact"), "data": ("normal", "large", "tiny", "nan", "infinity"),
+        "tier": ("rounding", "exact"),
+        "data": ("normal", "large", "tiny", "nan", "infinity"),
     }
 
 
@@ -55,10 +77,23 @@ def _input_shape(rank: int, shape: str, channels: int) -> tuple[int, ...]:
 def _arguments(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Constructor arguments of a row: channels and kernel, then what differs from torch's defaults."""
     in_channels, out_channels, groups = _CHANNELS[row["groups"]]
-    defaults = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1, "bias": True, "padding_mode": "zeros"}
+    defaults = {
+        "stride": 1,
+        "padding": 0,
+        "output_padding": 0,
+        "dilation": 1,
+        "bias": True,
+        "padding_mode": "zeros",
+    }
     given = {name: row[name] for name in names if row[name] != defaults[name]}
     grouped = {"groups": groups} if groups != 1 else {}
-    return {"in_channels": in_channels, "out_channels": out_channels, "kernel_size": row["kernel"], **given, **grouped}
+    return {
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "kernel_size": row["kernel"],
+        **given,
+        **grouped,
+    }
 
 
 def _build(rank: int, names: tuple[str, ...], row: Mapping[str, Any]) -> Built:
@@ -66,49 +101,78 @@ def _build(rank: int, names: tuple[str, ...], row: Mapping[str, Any]) -> Built:
     return Built(arguments, (_input_shape(rank, row["shape"], arguments["in_channels"]),))
 
 
-def _network(name: str, channels: tuple[int, int], kernel: int, size: int, dtypes: tuple[str, ...] = ("float32",),
-             bias: bool = True, **arguments: int) -> Corner:
+def _network(
+    name: str,
+    channels: tuple[int, int],
+    kernel: int,
+    size: int,
+    dtypes: tuple[str, ...] = ("float32",),
+    bias: bool = True,
+    **arguments: int,
+) -> Corner:
     """A convolution of a published network at its real size, batch 1."""
     given = {"in_channels": channels[0], "out_channels": channels[1], "kernel_size": kernel, **arguments}
     given |= {} if bias else {"bias": False}
     return Corner(f"network_{name}", built=Built(given, ((1, channels[0], size, size),)), dtypes=dtypes)
 
 
-def _inception(name: str, channels: int, one: int, three: tuple[int, int], five: tuple[int, int], pool: int) -> list[Corner]:
+def _inception(
+    name: str, channels: int, one: int, three: tuple[int, int], five: tuple[int, int], pool: int
+) -> list[Corner]:
     """The six convolutions of an inception block (Szegedy et al., arXiv:1409.4842, table 1), on 28 x 28."""
     return [
         _network(f"{name}_1x1", (channels, one), 1, 28),
-        _network(f"{name}_3x3_reduce", (channels, three[0]), 1, 28), _network(f"{name}_3x3", three, 3, 28, padding=1),
-        _network(f"{name}_5x5_reduce", (channels, five[0]), 1, 28), _network(f"{name}_5x5", five, 5, 28, padding=2),
+        _network(f"{name}_3x3_reduce", (channels, three[0]), 1, 28),
+        _network(f"{name}_3x3", three, 3, 28, padding=1),
+        _network(f"{name}_5x5_reduce", (channels, five[0]), 1, 28),
+        _network(f"{name}_5x5", five, 5, 28, padding=2),
         _network(f"{name}_pool_proj", (channels, pool), 1, 28),
     ]
 
 
 _NETWORKS = (
     # LeNet-5: LeCun et al. 1998, Gradient-based learning applied to document recognition
-    _network("lenet5_conv1", (1, 6), 5, 28, DTYPES, padding=2), _network("lenet5_conv2", (6, 16), 5, 14, DTYPES),
+    _network("lenet5_conv1", (1, 6), 5, 28, DTYPES, padding=2),
+    _network("lenet5_conv2", (6, 16), 5, 14, DTYPES),
     # AlexNet: Krizhevsky et al. 2012; conv2, conv4 and conv5 in two groups
-    _network("alexnet_conv1", (3, 96), 11, 224, stride=4, padding=2), _network("alexnet_conv2", (96, 256), 5, 27, padding=2, groups=2),
-    _network("alexnet_conv3", (256, 384), 3, 13, padding=1), _network("alexnet_conv4", (384, 384), 3, 13, padding=1, groups=2),
+    _network("alexnet_conv1", (3, 96), 11, 224, stride=4, padding=2),
+    _network("alexnet_conv2", (96, 256), 5, 27, padding=2, groups=2),
+    _network("alexnet_conv3", (256, 384), 3, 13, padding=1),
+    _network("alexnet_conv4", (384, 384), 3, 13, padding=1, groups=2),
     _network("alexnet_conv5", (384, 256), 3, 13, padding=1, groups=2),
     # VGG-16: Simonyan and Zisserman, arXiv:1409.1556, configuration D
-    *(_network(f"vgg16_conv{name}", channels, 3, size, padding=1) for name, channels, size in (
-        ("1_1", (3, 64), 224), ("1_2", (64, 64), 224), ("2_1", (64, 128), 112), ("2_2", (128, 128), 112),
-        ("3_1", (128, 256), 56), ("3_2", (256, 256), 56), ("4_1", (256, 512), 28), ("4_2", (512, 512), 28),
-        ("5_1", (512, 512), 14))),
+    *(
+        _network(f"vgg16_conv{name}", channels, 3, size, padding=1)
+        for name, channels, size in (
+            ("1_1", (3, 64), 224),
+            ("1_2", (64, 64), 224),
+            ("2_1", (64, 128), 112),
+            ("2_2", (128, 128), 112),
+            ("3_1", (128, 256), 56),
+            ("3_2", (256, 256), 56),
+            ("4_1", (256, 512), 28),
+            ("4_2", (512, 512), 28),
+            ("5_1", (512, 512), 14),
+        )
+    ),
     # GoogLeNet: stem and first two inception blocks
-    _network("googlenet_conv1", (3, 64), 7, 224, stride=2, padding=3), _network("googlenet_conv2_reduce", (64, 64), 1, 56),
+    _network("googlenet_conv1", (3, 64), 7, 224, stride=2, padding=3),
+    _network("googlenet_conv2_reduce", (64, 64), 1, 56),
     _network("googlenet_conv2", (64, 192), 3, 56, padding=1),
-    *_inception("googlenet_3a", 192, 64, (96, 128), (16, 32), 32), *_inception("googlenet_3b", 256, 128, (128, 192), (32, 96), 64),
+    *_inception("googlenet_3a", 192, 64, (96, 128), (16, 32), 32),
+    *_inception("googlenet_3b", 256, 128, (128, 192), (32, 96), 64),
     # ResNet-18: He et al., arXiv:1512.03385, table 1; convolutions without bias, 1x1 stride 2 shortcuts
     _network("resnet18_conv1", (3, 64), 7, 224, bias=False, stride=2, padding=3),
     _network("resnet18_layer1", (64, 64), 3, 56, bias=False, padding=1),
-    *(_network(f"resnet18_layer{n}_{kind}", channels, kernel, size, bias=False, **arguments)
-      for n, inner, outer, side in ((2, 64, 128, 56), (3, 128, 256, 28), (4, 256, 512, 14))
-      for kind, channels, kernel, size, arguments in (
-          ("first", (inner, outer), 3, side, {"stride": 2, "padding": 1}),
-          ("second", (outer, outer), 3, side // 2, {"padding": 1}),
-          ("shortcut", (inner, outer), 1, side, {"stride": 2}))),
+    *(
+        _network(f"resnet18_layer{n}_{kind}", channels, kernel, size, bias=False, **arguments)
+        for n, inner, outer, side in ((2, 64, 128, 56), (3, 128, 256, 28), (4, 256, 512, 14))
+        for kind, channels, kernel, size, arguments in (
+            ("first", (inner, outer), 3, side, {"stride": 2, "padding": 1}),
+            ("second", (outer, outer), 3, side // 2, {"padding": 1}),
+            ("shortcut", (inner, outer), 1, side, {"stride": 2}),
+        )
+    ),
     # DenseNet-121: Huang et al., arXiv:1608.06993; first block, growth 32, bottleneck 128
     *(_network(f"densenet_block1_{n}_1x1", (64 + 32 * n, 128), 1, 56, bias=False) for n in range(6)),
     _network("densenet_block1_3x3", (128, 32), 3, 56, bias=False, padding=1),
@@ -118,28 +182,74 @@ _NETWORKS = (
 def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
     long = (1, 2, *(1,) * (rank - 1), 70_001)
     corners = [
-        Corner("kernel_covers_input", {"kernel": (_SIZE[rank] if rank > 1 else _SIZE[rank][0])}, sweep="quick"),
-        Corner("axis_beyond_65536", built=Built({"in_channels": 2, "out_channels": 1, "kernel_size": (1,) * (rank - 1) + (3,)},
-                                                (long,)), dtypes=("float32", "float16")),
+        Corner(
+            "kernel_covers_input", {"kernel": (_SIZE[rank] if rank > 1 else _SIZE[rank][0])}, sweep="quick"
+        ),
+        Corner(
+            "axis_beyond_65536",
+            built=Built(
+                {"in_channels": 2, "out_channels": 1, "kernel_size": (1,) * (rank - 1) + (3,)}, (long,)
+            ),
+            dtypes=("float32", "float16"),
+        ),
     ]
     if not transposed:
         size = (3, 2, *_SIZE[rank])
         corners += [
-            Corner(f"padding_{padding}_{mode}", built=Built(
-                {"in_channels": 2, "out_channels": 3, "kernel_size": kernel, "dilation": dilation, "padding": padding,
-                 "padding_mode": mode}, (size,)), dtypes=DTYPES)
-            for padding, kernel, dilation in (("same", _KERNEL[rank][2], 1), ("same", _KERNEL[rank][0], _DILATION[rank][2]),
-                                              ("valid", _KERNEL[rank][0], 2)) if (padding, dilation) != ("same", 1)
-            for mode in ("zeros", "reflect", "replicate", "circular")]
+            Corner(
+                f"padding_{padding}_{mode}",
+                built=Built(
+                    {
+                        "in_channels": 2,
+                        "out_channels": 3,
+                        "kernel_size": kernel,
+                        "dilation": dilation,
+                        "padding": padding,
+                        "padding_mode": mode,
+                    },
+                    (size,),
+                ),
+                dtypes=DTYPES,
+            )
+            for padding, kernel, dilation in (
+                ("same", _KERNEL[rank][2], 1),
+                ("same", _KERNEL[rank][0], _DILATION[rank][2]),
+                ("valid", _KERNEL[rank][0], 2),
+            )
+            if (padding, dilation) != ("same", 1)
+            for mode in ("zeros", "reflect", "replicate", "circular")
+        ]
         corners += [
-            Corner(f"padding_same_even_kernel_{mode}", built=Built(
-                {"in_channels": 2, "out_channels": 3, "kernel_size": _KERNEL[rank][2], "padding": "same", "padding_mode": mode},
-                (size,)), dtypes=("float32", "float16")) for mode in ("zeros", "reflect", "replicate", "circular")]
+            Corner(
+                f"padding_same_even_kernel_{mode}",
+                built=Built(
+                    {
+                        "in_channels": 2,
+                        "out_channels": 3,
+                        "kernel_size": _KERNEL[rank][2],
+                        "padding": "same",
+                        "padding_mode": mode,
+                    },
+                    (size,),
+                ),
+                dtypes=("float32", "float16"),
+            )
+            for mode in ("zeros", "reflect", "replicate", "circular")
+        ]
     if transposed:
         arguments = {"in_channels": 2, "out_channels": 3, "kernel_size": 3, "stride": 3, "padding": 1}
         sizes = [(n - 1) * 3 - 2 + 3 for n in _SIZE[rank]]
-        corners += [Corner(f"output_size_plus_{extra}", built=Built(arguments, ((3, 2, *_SIZE[rank]),), {
-            "output_size": tuple(n + (extra + axis) % 3 for axis, n in enumerate(sizes))})) for extra in range(3)]
+        corners += [
+            Corner(
+                f"output_size_plus_{extra}",
+                built=Built(
+                    arguments,
+                    ((3, 2, *_SIZE[rank]),),
+                    {"output_size": tuple(n + (extra + axis) % 3 for axis, n in enumerate(sizes))},
+                ),
+            )
+            for extra in range(3)
+        ]
     return (*corners, *(_NETWORKS if rank == 2 and not transposed else ()))
 
 
@@ -147,24 +257,42 @@ def _rejections(rank: int, transposed: bool) -> tuple[Rejection, ...]:
     good = {"in_channels": 4, "out_channels": 6, "kernel_size": 3}
     shape = (3, 4, *_SIZE[rank])
 
-    def bad(name: str, exception: type[Exception], shape: tuple = shape, call: Mapping | None = None, note: str = "",
-            **arguments: Any) -> Rejection:
+    def bad(
+        name: str,
+        exception: type[Exception],
+        shape: tuple = shape,
+        call: Mapping | None = None,
+        note: str = "",
+        **arguments: Any,
+    ) -> Rejection:
         return Rejection(name, Built({**good, **arguments}, (shape,), call or {}), exception, note)
 
     rejections = [
-        bad("groups_that_do_not_divide_inputs", ValueError, groups=3), bad("groups_that_do_not_divide_outputs", ValueError, groups=4),
-        bad("zero_groups", ValueError, groups=0), bad("zero_stride", RuntimeError, stride=0),
-        bad("negative_stride", RuntimeError, stride=-1), bad("negative_padding", RuntimeError, padding=-1),
-        bad("zero_dilation", RuntimeError, dilation=0), bad("too_few_axes", RuntimeError, shape=shape[2:]),
-        bad("too_many_axes", RuntimeError, shape=(1, 1, *shape)), bad("wrong_channels", RuntimeError, shape=(3, 5, *shape[2:])),
+        bad("groups_that_do_not_divide_inputs", ValueError, groups=3),
+        bad("groups_that_do_not_divide_outputs", ValueError, groups=4),
+        bad("zero_groups", ValueError, groups=0),
+        bad("zero_stride", RuntimeError, stride=0),
+        bad("negative_stride", RuntimeError, stride=-1),
+        bad("negative_padding", RuntimeError, padding=-1),
+        bad("zero_dilation", RuntimeError, dilation=0),
+        bad("too_few_axes", RuntimeError, shape=shape[2:]),
+        bad("too_many_axes", RuntimeError, shape=(1, 1, *shape)),
+        bad("wrong_channels", RuntimeError, shape=(3, 5, *shape[2:])),
     ]
     if transposed:
-        return (*rejections, bad("output_padding_too_large", RuntimeError, output_padding=1),
-                bad("unknown_padding_mode", ValueError, padding_mode="reflect"),
-                bad("output_size_too_large", ValueError, call={"output_size": (99,) * rank}, stride=2))
-    return (*rejections, bad("unknown_padding_mode", ValueError, padding_mode="mirror"),
-            bad("unknown_padding", ValueError, padding="full"), bad("same_with_stride", ValueError, padding="same", stride=2),
-            bad("kernel_larger_than_input", RuntimeError, kernel_size=40))
+        return (
+            *rejections,
+            bad("output_padding_too_large", RuntimeError, output_padding=1),
+            bad("unknown_padding_mode", ValueError, padding_mode="reflect"),
+            bad("output_size_too_large", ValueError, call={"output_size": (99,) * rank}, stride=2),
+        )
+    return (
+        *rejections,
+        bad("unknown_padding_mode", ValueError, padding_mode="mirror"),
+        bad("unknown_padding", ValueError, padding="full"),
+        bad("same_with_stride", ValueError, padding="same", stride=2),
+        bad("kernel_larger_than_input", RuntimeError, kernel_size=40),
+    )
 
 
 def _functions(rank: int, arguments: Mapping[str, Any]) -> tuple[str, ...]:
@@ -176,13 +304,23 @@ def _convolution(rank: int) -> LayerSpec:
     axes["padding"] = (*axes["padding"], "same", "valid")
     axes["padding_mode"] = ("zeros", "reflect", "replicate", "circular")
     names = ("stride", "padding", "dilation", "bias", "padding_mode")
-    empty = Constraint(("shape", "padding_mode"), lambda shape, mode: shape != "batch_0" or mode in ("zeros", "circular"),
-                       "torch pads an empty batch in some modes and ranks only")
+    empty = Constraint(
+        ("shape", "padding_mode"),
+        lambda shape, mode: shape != "batch_0" or mode in ("zeros", "circular"),
+        "torch pads an empty batch in some modes and ranks only",
+    )
     return LayerSpec(
-        name=f"Conv{rank}d", family="conv", reference=getattr(refimpl, f"Conv{rank}d"), axes=axes,
-        factorial=("stride", "padding", "dilation", "groups"), build=partial(_build, rank, names),
-        constraints=(*_CONSTRAINTS, empty), corners=_corners(rank, False), rejections=_rejections(rank, False),
-        functions=partial(_functions, rank), multilinear=True,
+        name=f"Conv{rank}d",
+        family="conv",
+        reference=getattr(refimpl, f"Conv{rank}d"),
+        axes=axes,
+        factorial=("stride", "padding", "dilation", "groups"),
+        build=partial(_build, rank, names),
+        constraints=(*_CONSTRAINTS, empty),
+        corners=_corners(rank, False),
+        rejections=_rejections(rank, False),
+        functions=partial(_functions, rank),
+        multilinear=True,
         keeps_channels_last=lambda arguments: arguments.get("padding_mode", "zeros") == "zeros",
     )
 
@@ -192,17 +330,32 @@ def _transposed(rank: int) -> LayerSpec:
     axes["output_padding"] = _EXTRA[rank]
 
     def fits(extra: Any, stride: Any, dilation: Any) -> bool:
-        values = [value if isinstance(value, tuple) else (value,) * rank for value in (extra, stride, dilation)]
+        values = [
+            value if isinstance(value, tuple) else (value,) * rank for value in (extra, stride, dilation)
+        ]
         return all(e < max(s, d) for e, s, d in zip(*values, strict=True))
 
     names = ("stride", "padding", "output_padding", "dilation", "bias")
     return LayerSpec(
-        name=f"ConvTranspose{rank}d", family="conv", reference=getattr(refimpl, f"ConvTranspose{rank}d"), axes=axes,
-        factorial=("stride", "padding", "dilation", "groups"), build=partial(_build, rank, names),
-        constraints=(*_CONSTRAINTS, Constraint(("output_padding", "stride", "dilation"), fits,
-                                               "output_padding must be less than stride or dilation")),
-        corners=_corners(rank, True), rejections=_rejections(rank, True), functions=(f"conv_transpose{rank}d",),
-        multilinear=True, keeps_channels_last=True,
+        name=f"ConvTranspose{rank}d",
+        family="conv",
+        reference=getattr(refimpl, f"ConvTranspose{rank}d"),
+        axes=axes,
+        factorial=("stride", "padding", "dilation", "groups"),
+        build=partial(_build, rank, names),
+        constraints=(
+            *_CONSTRAINTS,
+            Constraint(
+                ("output_padding", "stride", "dilation"),
+                fits,
+                "output_padding must be less than stride or dilation",
+            ),
+        ),
+        corners=_corners(rank, True),
+        rejections=_rejections(rank, True),
+        functions=(f"conv_transpose{rank}d",),
+        multilinear=True,
+        keeps_channels_last=True,
     )
 
 
