@@ -105,7 +105,7 @@ class Padding:
         shape, pairs = self.input.shape, _pairs(self.input.shape, amounts, mode, value)
         for size, (before, after) in zip(shape, pairs, strict=True):
             _check_axis(mode, size, before, after, shape)
-        self.value = 0.0 if value is None else value
+        self.value = 0 if value is None else value
         self.shape = tuple(size + before + after for size, (before, after) in zip(shape, pairs, strict=True))
         axes = len(amounts) // 2
         if mode in ("reflect", "replicate") and max(self.shape[-axes:]) < 1:
