@@ -15,7 +15,6 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-LEDGER = "deviations.toml"
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,9 @@ class Deviation:
 
 @lru_cache(maxsize=1)
 def ledger() -> tuple[Deviation, ...]:
-    """The ledger that the suite ships."""
-    return parse(resources.files("parity_tests").joinpath(LEDGER).read_text())
+    """The ledger that the suite ships: one TOML file a family in parity_tests/deviations."""
+    files = sorted(resources.files("parity_tests.deviations").iterdir(), key=lambda file: file.name)
+    return parse("\n".join(file.read_text() for file in files if file.name.endswith(".toml")))
 
 
 def parse(text: str) -> tuple[Deviation, ...]:
