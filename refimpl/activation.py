@@ -159,7 +159,7 @@ class Hardtanh(_Hardtanh):  # type: ignore[valid-type, misc]  # made by `activat
 
     def __init__(self, min_val=-1.0, max_val=1.0, inplace=False):
         if not min_val < max_val:
-            raise AssertionError(f"Hardtanh: min_val {min_val}, max_val {max_val}; needed is a greater max_val")
+            raise AssertionError(f"Hardtanh: min_val {min_val}, max_val {max_val}; needed is min < max")
         super().__init__(min_val, max_val)
 
 
@@ -208,5 +208,5 @@ class RReLU(_MeanRReLU):  # type: ignore[valid-type, misc]  # made by `activatio
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         if self.training:
-            raise ValueError("RReLU: slopes are random in training, there is no exact value; call eval() first")
+            raise ValueError("RReLU: slopes are random in training, no value is exact; call eval() first")
         return super().bounded(contract, inputs, grad_outputs)

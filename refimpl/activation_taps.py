@@ -62,7 +62,7 @@ class _ParametricReLU:
         if weight.ndim > 1:
             raise RuntimeError(f"prelu: weight has {weight.ndim} axes {weight.shape}; needed is one, or none")
         if weight.size not in (1, channels) or (input.ndim == 0 and weight.size != 1):
-            raise RuntimeError(f"prelu: {weight.size} weights for input {input.shape}; needed 1 or {channels}, "
+            raise RuntimeError(f"prelu: {weight.size} weights for {input.shape}; needed are 1 or {channels}, "
                                f"one for each channel (axis 1)")
         batch = input.shape[0] if input.ndim > 1 else 1
         length = int(np.prod(input.shape[2:])) if input.ndim > 1 else input.size
