@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refimpl.conv import inside
 from refimpl.error_bounds import Bounded, Contract, Products, grid, multilinear
 from refimpl.module import Module
 from refimpl.shapes import batched, leading, lift, lower, per_axis
-from refimpl.taps import Kernel, float_array, zeros_like_kind
+from refimpl.taps import Kernel, float_array, inside, zeros_like_kind
 
 __all__ = [name.format(rank) for rank in (1, 2, 3) for name in (
     "MaxPool{}d", "max_pool{}d", "max_pool{}d_backward", "AvgPool{}d", "avg_pool{}d", "avg_pool{}d_backward")]
@@ -44,7 +43,7 @@ class Geometry(NamedTuple):
 
 
 def windows(visit, arrays, geometry):
-    """Every tap: output y = (n, c, y0, y1, y2) reads input x = (n, c, x0, x1, x2); window by window in order."""
+    """Every tap: output y = (n, c, y0, y1, y2) reads input x = (n, c, x0, x1, x2), each window in order."""
     batch, channels, inputs, kernel, outputs, stride, padding, dilation = geometry
     for n in range(batch):
         for c in range(channels):
@@ -293,7 +292,7 @@ def _divisor(name: str, divisor_override: Any) -> int:
     if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, np.integer)):
         raise TypeError(f"{name}: divisor_override is {divisor_override!r}; needed is an int or None")
     if divisor_override == 0:
-        raise RuntimeError(f"{name}: divisor_override is 0; needed is another int, or None for the window size")
+        raise RuntimeError(f"{name}: divisor_override is 0; needed is another int, or None")
     return int(divisor_override)
 
 
@@ -313,13 +312,13 @@ def _max_functions(rank: int) -> tuple:
 
     output[n, c, y] = max(input[n, c, y*stride - padding + k*dilation] for k in kernel); input outside is -inf
 
-    input (N, C, *L) or (C, *L) -> output (N, C, *P) float64; P = `output_size` for each axis; with return_indices
-    also int64 indices (N, C, *P), the flat place of each maximum in its plane of `input`, padding not counted.
+    input (N, C, *L) or (C, *L) -> output (N, C, *P) float64, P = `output_size` for each axis; return_indices
+    adds int64 indices (N, C, *P), the flat place of each maximum in its plane of `input`, without padding.
     stride None is kernel_size.  As torch does where its documentation is silent: the first of equal maxima is
-    chosen; NaN wins against everything, the last of several NaN is chosen.  A window with all taps in the padding
-    (possible where dilation exceeds the input) gives -inf, index -1 and passes on no gradient.
-    Error: none, values are copied; gradients gamma(m - 1) sum |grad_output| over the m windows that chose one.
-    Raises RuntimeError for sizes that do not fit, padding above half of the kernel; TypeError for wrong types.
+    chosen; NaN wins against everything, the last of several NaN is chosen.  A window with all taps in the
+    padding (possible where dilation exceeds the input) gives -inf, index -1 and passes on no gradient.
+    Error: none, values are copied; gradients gamma(m - 1) sum |grad_output| over the m windows that chose.
+    Raises RuntimeError for sizes that do not fit or padding above half the kernel; TypeError for wrong types.
     Source: torch.nn.functional.{name}."""
     return _named(pool, backward, name)
 
@@ -356,7 +355,7 @@ def _avg_functions(rank: int) -> tuple:
     stride None is kernel_size.  divisor[y]: the taps of the window that lie in the padded input
     (count_include_pad) or in the input; what ceil_mode lets hang over the padding is not counted.{override}
     Error: gamma(taps + 1) sum |input| / |divisor| an element, taps counted exactly.
-    Raises RuntimeError for sizes that do not fit, padding above half of the kernel; TypeError for wrong types.
+    Raises RuntimeError for sizes that do not fit or padding above half the kernel; TypeError for wrong types.
     Source: torch.nn.functional.{name}."""
     return _named(pool, backward, name)
 
