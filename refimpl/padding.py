@@ -21,8 +21,11 @@ from refimpl.error_bounds import Bounded, Contract, gamma, multilinear, round_to
 from refimpl.module import Module
 from refimpl.taps import Kernel, float_array, zeros_like_kind
 
-__all__ = ["pad", "pad_backward"] + [f"{kind}Pad{rank}d" for kind in (
-    "Constant", "Zero", "Reflection", "Replication", "Circular") for rank in (1, 2, 3)]
+__all__ = ["pad", "pad_backward"] + [
+    f"{kind}Pad{rank}d"
+    for kind in ("Constant", "Zero", "Reflection", "Replication", "Circular")
+    for rank in (1, 2, 3)
+]
 
 CONSTANT, REFLECT, REPLICATE, CIRCULAR = range(4)
 _MODES = {"constant": CONSTANT, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
@@ -110,10 +113,13 @@ class Padding:
         axes = len(amounts) // 2
         if mode in ("reflect", "replicate") and max(self.shape[-axes:]) < 1:
             raise RuntimeError(f"mode {mode!r}: pad {amounts} leaves nothing of input {shape}")
-        inputs, padded = _lifted(shape, axes), pairs[len(pairs) - axes:]
+        inputs, padded = _lifted(shape, axes), pairs[len(pairs) - axes :]
         pairs = [(0, 0)] * (len(inputs) - axes) + padded
         self.geometry = Geometry(
-            _MODES[mode], inputs, _lifted(self.shape, axes), tuple(before for before, _ in pairs),
+            _MODES[mode],
+            inputs,
+            _lifted(self.shape, axes),
+            tuple(before for before, _ in pairs),
             tuple(max(0, -before) for before, _ in pairs),
             tuple(size - max(0, -after) for size, (_, after) in zip(inputs, pairs, strict=True)),
         )
@@ -169,9 +175,11 @@ def _check_mode(shape: tuple[int, ...], axes: int, mode: str, value: Any) -> Non
     if value is not None and value != 0:
         raise RuntimeError(f"value {value!r} with mode {mode!r}; only mode 'constant' takes one")
     if not 1 <= axes <= 3 or len(shape) not in (axes + 1, axes + 2):
-        raise NotImplementedError(f"mode {mode!r} for {axes} axes of input {shape}; needed are 1, 2 or 3 "
-                                  "axes, and an input with one or two more")
-    if mode != "circular" and 0 in shape[len(shape) - axes - 1:]:
+        raise NotImplementedError(
+            f"mode {mode!r} for {axes} axes of input {shape}; needed are 1, 2 or 3 "
+            "axes, and an input with one or two more"
+        )
+    if mode != "circular" and 0 in shape[len(shape) - axes - 1 :]:
         raise RuntimeError(f"mode {mode!r} with input {shape}; only its batch may be empty")
 
 
@@ -187,8 +195,10 @@ def _check_axis(mode: str, size: int, before: int, after: int, shape: tuple[int,
         raise RuntimeError(f"pad ({before}, {after}) takes more than an axis of {size} has; input {shape}")
     most = {"reflect": size - 1, "circular": kept}.get(mode, math.inf)
     if max(before, after) > max(most, 0):
-        raise RuntimeError(f"pad ({before}, {after}) of an axis of {size}; mode {mode!r} can add at most "
-                           f"{most} there; input {shape}")
+        raise RuntimeError(
+            f"pad ({before}, {after}) of an axis of {size}; mode {mode!r} can add at most "
+            f"{most} there; input {shape}"
+        )
 
 
 def pad(input, pad, mode="constant", value=None):
@@ -248,13 +258,15 @@ class Pad(Module):
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         """A copy bit for bit, the constant rounded to T; sums of n copies take n - 1 roundings."""
         call = Padding(inputs[0], self.pad, self.mode, self.value)
-        copies = call.copies()
-        products = multilinear(call.adjoint, (call.up(grad_outputs[0]),), np.maximum(copies - 1, 0))
-        summed = products.bounded(contract)
+        roundings = np.maximum(call.copies() - 1, 0)
+        products = multilinear(call.adjoint, (call.up(grad_outputs[0]),), roundings)
         return {
             "output": contract.copied(call.output(round_to(contract.store, call.value))),
-            "grad_input": replace(summed, error=np.where(copies > 1, summed.error, 0.0)),
+            "grad_input": products.bounded(contract),
         }
+
+    def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
+        return (Padding(inputs[0], self.pad, self.mode, self.value).shape,)
 
 
 def _sides(padding: Any, rank: int) -> tuple:
@@ -262,69 +274,68 @@ def _sides(padding: Any, rank: int) -> tuple:
     return tuple(padding) if isinstance(padding, Iterable) else (padding,) * (2 * rank)
 
 
-class _ConstantPad(Pad):
+class _Sides(Pad):
+    """A padding of the last `rank` axes in the mode `how`, the same on all sides or with amounts for each."""
+
+    rank: int
+    how: str
+
+    def __init__(self, padding):
+        super().__init__(_sides(padding, self.rank), self.how)
+
+
+class _ConstantPad(_Sides):
     """{rank}-d padding with a constant: `pad` with mode 'constant'.
 
     padding: one int, or (before, after) of the last axis, of the one before it, ...
     Shapes, error, exceptions: as of `pad`.
     Source: torch.nn.ConstantPad{rank}d."""
 
-    rank: int
+    how = "constant"
 
     def __init__(self, padding, value):
-        super().__init__(_sides(padding, self.rank), "constant", value)
+        super().__init__(padding)
+        self.value = value
 
 
-class _ZeroPad(Pad):
+class _ZeroPad(_Sides):
     """{rank}-d padding with zeros: `pad` with mode 'constant' and value 0.
 
     padding: one int, or (before, after) of the last axis, of the one before it, ...
     Shapes, error, exceptions: as of `pad`.
     Source: torch.nn.ZeroPad{rank}d."""
 
-    rank: int
-
-    def __init__(self, padding):
-        super().__init__(_sides(padding, self.rank), "constant", 0.0)
+    how = "constant"
 
 
-class _ReflectionPad(Pad):
+class _ReflectionPad(_Sides):
     """{rank}-d padding with the input mirrored at its border: `pad` with mode 'reflect'.
 
     padding: one int, or (before, after) of the last axis, of the one before it, ...
     Shapes, error, exceptions: as of `pad`.
     Source: torch.nn.ReflectionPad{rank}d."""
 
-    rank: int
-
-    def __init__(self, padding):
-        super().__init__(_sides(padding, self.rank), "reflect")
+    how = "reflect"
 
 
-class _ReplicationPad(Pad):
+class _ReplicationPad(_Sides):
     """{rank}-d padding with the elements at the border: `pad` with mode 'replicate'.
 
     padding: one int, or (before, after) of the last axis, of the one before it, ...
     Shapes, error, exceptions: as of `pad`.
     Source: torch.nn.ReplicationPad{rank}d."""
 
-    rank: int
-
-    def __init__(self, padding):
-        super().__init__(_sides(padding, self.rank), "replicate")
+    how = "replicate"
 
 
-class _CircularPad(Pad):
+class _CircularPad(_Sides):
     """{rank}-d padding with the elements at the opposite border: `pad` with mode 'circular'.
 
     padding: one int, or (before, after) of the last axis, of the one before it, ...
     Shapes, error, exceptions: as of `pad`; ValueError for an input without one or two axes more than {rank}.
     Source: torch.nn.CircularPad{rank}d."""
 
-    rank: int
-
-    def __init__(self, padding):
-        super().__init__(_sides(padding, self.rank), "circular")
+    how = "circular"
 
     def forward(self, input: Any) -> np.ndarray:
         axes = np.ndim(input)
@@ -335,8 +346,16 @@ class _CircularPad(Pad):
 
 def _of_rank(base: type, rank: int) -> type:
     name = f"{base.__name__[1:]}{rank}d"
-    return type(name, (base,), {"rank": rank, "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
-                                "__module__": __name__, "__qualname__": name})
+    return type(
+        name,
+        (base,),
+        {
+            "rank": rank,
+            "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
+            "__module__": __name__,
+            "__qualname__": name,
+        },
+    )
 
 
 ConstantPad1d, ConstantPad2d, ConstantPad3d = (_of_rank(_ConstantPad, rank) for rank in (1, 2, 3))

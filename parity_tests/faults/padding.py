@@ -18,13 +18,22 @@ def _layers(*kinds: str, ranks: tuple[int, ...] = (1, 2, 3)) -> tuple[str, ...]:
 
 
 CONSTANT, MIRRORED, REPEATED, CIRCULAR = (
-    _layers("Constant", "Zero"), _layers("Reflection"), _layers("Replication"), _layers("Circular"))
+    _layers("Constant", "Zero"),
+    _layers("Reflection"),
+    _layers("Replication"),
+    _layers("Circular"),
+)
 COPYING = (*MIRRORED, *REPEATED, *CIRCULAR)
 EVERY = (*CONSTANT, *COPYING, "pad")
 
 
-def _fault(name: str, sentence: str, stand_in: Callable[..., torch.Tensor], layers: tuple[str, ...],
-           caught_by: str = "forward") -> Fault:
+def _fault(
+    name: str,
+    sentence: str,
+    stand_in: Callable[..., torch.Tensor],
+    layers: tuple[str, ...],
+    caught_by: str = "forward",
+) -> Fault:
     return Fault(name, sentence, {"pad": stand_in}, caught_by, layers)
 
 
@@ -56,10 +65,12 @@ def _as_format_of(output: torch.Tensor, input: torch.Tensor) -> torch.Tensor:
 
 def _in_mode(wanted: str, source: Callable[..., int]) -> Callable[..., torch.Tensor]:
     """torch's padding, but for one mode a gather with `source`."""
+
     def stand_in(input, pad, mode="constant", value=None):
         if mode != wanted or 0 in input.shape:
             return _torch_pad(input, pad, mode, value)
         return _as_format_of(_by_index(input, pad, source), input)
+
     return stand_in
 
 
@@ -150,58 +161,135 @@ def _refuses_empty(input, *args, **kwargs):
 
 def _lenient(name: str) -> type:
     """A class that hands the input back where torch's refuses it."""
+
     class Lenient(getattr(torch.nn, name)):  # type: ignore[misc]
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             try:
                 return super().forward(input)
             except Exception:  # what this fault is about: nothing is refused
                 return input
+
     return Lenient
 
 
 FAULTS = (
     _fault("sides_exchanged", "the amounts before and after an axis are exchanged", _sides_exchanged, EVERY),
-    _fault("first_axis_first", "amounts are taken from the first axis on instead of from the last",
-           _first_axis_first, tuple(name for name in EVERY if "1d" not in name), "metadata"),
-    _fault("mirror_repeats_the_border", "reflection repeats the element at the border", _in_mode(
-        "reflect", lambda place, size, *_: min(max(place, -1 - place), 2 * size - 1 - place)),
-        (*MIRRORED, "pad")),
-    _fault("empty_corners", "replication leaves zeros where two axes are padded", _empty_corners,
-           (*_layers("Replication", ranks=(2, 3)), "pad")),
-    _fault("circle_from_the_same_side", "circular padding repeats the side that it pads", _in_mode(
-        "circular", lambda place, size, before, after: (
-            (place + max(before, 0)) % size if place < 0 else (place - after * (place >= size)) % size)),
-        (*CIRCULAR, "pad")),
-    _fault("circle_of_the_uncropped", "circular padding wraps the axis as it was before the crop", _in_mode(
-        "circular", lambda place, size, before, after: place % size), (*CIRCULAR, "pad")),
+    _fault(
+        "first_axis_first",
+        "amounts are taken from the first axis on instead of from the last",
+        _first_axis_first,
+        tuple(name for name in EVERY if "1d" not in name),
+        "metadata",
+    ),
+    _fault(
+        "mirror_repeats_the_border",
+        "reflection repeats the element at the border",
+        _in_mode("reflect", lambda place, size, *_: min(max(place, -1 - place), 2 * size - 1 - place)),
+        (*MIRRORED, "pad"),
+    ),
+    _fault(
+        "empty_corners",
+        "replication leaves zeros where two axes are padded",
+        _empty_corners,
+        (*_layers("Replication", ranks=(2, 3)), "pad"),
+    ),
+    _fault(
+        "circle_from_the_same_side",
+        "circular padding repeats the side that it pads",
+        _in_mode(
+            "circular",
+            lambda place, size, before, after: (
+                (place + max(before, 0)) % size if place < 0 else (place - after * (place >= size)) % size
+            ),
+        ),
+        (*CIRCULAR, "pad"),
+    ),
+    _fault(
+        "circle_of_the_uncropped",
+        "circular padding wraps the axis as it was before the crop",
+        _in_mode("circular", lambda place, size, before, after: place % size),
+        (*CIRCULAR, "pad"),
+    ),
     _fault("always_zero", "the value is ignored", _always_zero, (*_layers("Constant"), "pad")),
     _fault("last_element_lost", "the last element of each row is lost", _changed(_last_element_lost), EVERY),
     _fault("nan_dropped", "NaN becomes 0", _changed(torch.nan_to_num), EVERY),
-    _fault("negative_zero_lost", "-0 becomes 0",
-           lambda *args, **kwargs: _torch_pad(*args, **kwargs) + 0.0, EVERY),
-    _fault("as_if_contiguous", "strides and storage offset of the input are ignored",
-           _changed(_as_if_contiguous), EVERY),
-    _fault("copies_without_gradient", "only the elements inside get a gradient, their copies none",
-           _copies_without_gradient, (*COPYING, "pad"), "input_gradients"),
-    _fault("constant_with_gradient", "the gradient of the constant goes to the border elements",
-           _constant_with_gradient, (*CONSTANT, "pad"), "input_gradients"),
-    _fault("gradient_in_bfloat16", "the gradient passes through bfloat16",
-           _spoiled(lambda gradient: gradient.bfloat16().to(gradient.dtype)), EVERY, "input_gradients"),
-    _fault("gradient_lost_beyond_65536", "only whole blocks of 65,536 elements of a row get a gradient",
-           _spoiled(_lost_beyond_65536), EVERY[:-1], "input_gradients"),
-    _fault("gradient_lost_in_a_large_grid", "the gradient is zero where the first axis is longer than 65,536",
-           _spoiled(_lost_in_a_large_grid), EVERY[:-1], "input_gradients"),
+    _fault(
+        "negative_zero_lost", "-0 becomes 0", lambda *args, **kwargs: _torch_pad(*args, **kwargs) + 0.0, EVERY
+    ),
+    _fault(
+        "as_if_contiguous",
+        "strides and storage offset of the input are ignored",
+        _changed(_as_if_contiguous),
+        EVERY,
+    ),
+    _fault(
+        "copies_without_gradient",
+        "only the elements inside get a gradient, their copies none",
+        _copies_without_gradient,
+        (*COPYING, "pad"),
+        "input_gradients",
+    ),
+    _fault(
+        "constant_with_gradient",
+        "the gradient of the constant goes to the border elements",
+        _constant_with_gradient,
+        (*CONSTANT, "pad"),
+        "input_gradients",
+    ),
+    _fault(
+        "gradient_in_bfloat16",
+        "the gradient passes through bfloat16",
+        _spoiled(lambda gradient: gradient.bfloat16().to(gradient.dtype)),
+        EVERY,
+        "input_gradients",
+    ),
+    _fault(
+        "gradient_lost_beyond_65536",
+        "only whole blocks of 65,536 elements of a row get a gradient",
+        _spoiled(_lost_beyond_65536),
+        EVERY[:-1],
+        "input_gradients",
+    ),
+    _fault(
+        "gradient_lost_in_a_large_grid",
+        "the gradient is zero where the first axis is longer than 65,536",
+        _spoiled(_lost_in_a_large_grid),
+        EVERY[:-1],
+        "input_gradients",
+    ),
     _fault("writes_input", "negative inputs are clamped in place", _writes_input, EVERY, "purity"),
-    _fault("wrong_dtype", "the result comes in float64",
-           lambda *args, **kwargs: _torch_pad(*args, **kwargs).double(), EVERY, "metadata"),
-    _fault("loses_channels_last", "the output is contiguous whatever the input was",
-           lambda *args, **kwargs: _torch_pad(*args, **kwargs).contiguous(),
-           (*_layers("Constant", "Zero", "Reflection", "Replication", ranks=(2, 3)), "pad"), "metadata"),
-    _fault("never_more_than_the_axis", "amounts as large as the axis are refused in every mode",
-           _never_more_than_the_axis, (*CONSTANT, *REPEATED, *CIRCULAR, "pad"), "metadata"),
+    _fault(
+        "wrong_dtype",
+        "the result comes in float64",
+        lambda *args, **kwargs: _torch_pad(*args, **kwargs).double(),
+        EVERY,
+        "metadata",
+    ),
+    _fault(
+        "loses_channels_last",
+        "the output is contiguous whatever the input was",
+        lambda *args, **kwargs: _torch_pad(*args, **kwargs).contiguous(),
+        (*_layers("Constant", "Zero", "Reflection", "Replication", ranks=(2, 3)), "pad"),
+        "metadata",
+    ),
+    _fault(
+        "never_more_than_the_axis",
+        "amounts as large as the axis are refused in every mode",
+        _never_more_than_the_axis,
+        (*CONSTANT, *REPEATED, *CIRCULAR, "pad"),
+        "metadata",
+    ),
     _fault("refuses_empty", "an empty batch is refused", _refuses_empty, EVERY, "metadata"),
-    *(Fault(f"accepts_anything_{name}", "what cannot be padded is handed back as it is",
-            {name: _lenient(name)}, "rejection", (name,)) for name in EVERY[:-1]),
+    *(
+        Fault(
+            f"accepts_anything_{name}",
+            "what cannot be padded is handed back as it is",
+            {name: _lenient(name)},
+            "rejection",
+            (name,),
+        )
+        for name in EVERY[:-1]
+    ),
 )
 
 
@@ -245,14 +333,18 @@ def _pieces(input: torch.Tensor, axis: int, before: int, after: int, mode: str, 
     """What stands in front of an axis and behind it."""
     size = input.shape[axis]
     if mode == "constant":
-        one = input.new_full((*input.shape[:axis], 1, *input.shape[input.dim() + axis + 1:]), value)
+        one = input.new_full((*input.shape[:axis], 1, *input.shape[input.dim() + axis + 1 :]), value)
         return _times(one, axis, before), _times(one, axis, after)
     if mode == "replicate":
-        return (_times(input.narrow(axis, 0, 1), axis, before),
-                _times(input.narrow(axis, size - 1, 1), axis, after))
+        return (
+            _times(input.narrow(axis, 0, 1), axis, before),
+            _times(input.narrow(axis, size - 1, 1), axis, after),
+        )
     if mode == "reflect":
-        return (input.narrow(axis, 1 if before else 0, before).flip(axis),
-                input.narrow(axis, size - 1 - after if after else 0, after).flip(axis))
+        return (
+            input.narrow(axis, 1 if before else 0, before).flip(axis),
+            input.narrow(axis, size - 1 - after if after else 0, after).flip(axis),
+        )
     return input.narrow(axis, size - before, before), input.narrow(axis, 0, after)
 
 
@@ -263,8 +355,16 @@ def _times(input: torch.Tensor, axis: int, times: int) -> torch.Tensor:
 
 
 CONTROLS = (
-    Control("gathered", "each axis gathered by indices, gradients summed in float64", {"pad": _gathered},
-            (*COPYING, "pad")),
-    Control("concatenated", "each axis concatenated from pieces, gradients summed axis by axis in float32",
-            {"pad": _concatenated}, EVERY),
+    Control(
+        "gathered",
+        "each axis gathered by indices, gradients summed in float64",
+        {"pad": _gathered},
+        (*COPYING, "pad"),
+    ),
+    Control(
+        "concatenated",
+        "each axis concatenated from pieces, gradients summed axis by axis in float32",
+        {"pad": _concatenated},
+        EVERY,
+    ),
 )

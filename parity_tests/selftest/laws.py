@@ -30,8 +30,14 @@ def finite_difference(
     return results
 
 
-def _central(function: Callable, arrays: Sequence, array: np.ndarray, index: tuple, grad_output: np.ndarray,
-             step: float) -> tuple[float, float]:
+def _central(
+    function: Callable,
+    arrays: Sequence,
+    array: np.ndarray,
+    index: tuple,
+    grad_output: np.ndarray,
+    step: float,
+) -> tuple[float, float]:
     """The central difference along one element, and the scale of what was subtracted."""
     kept, values = array[index], []
     for moved in (kept + step, kept - step):

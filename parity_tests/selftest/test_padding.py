@@ -14,9 +14,17 @@ from refimpl.padding import Pad, pad_adjoint
 
 MODES = ("constant", "reflect", "replicate", "circular")
 # mode, amounts, shape: one, two and three axes, batched and not, crops
-CALLS = [(mode, amounts, shape) for mode in MODES for amounts, shape in (
-    ((2, 1), (2, 3, 5)), ((-1, 2), (3, 5)), ((1, 2, 3, 0), (2, 4, 5)), ((2, -2, -1, 1), (2, 1, 4, 5)),
-    ((1, 2, 0, 1, 2, 1), (2, 1, 3, 4, 5)))]
+CALLS = [
+    (mode, amounts, shape)
+    for mode in MODES
+    for amounts, shape in (
+        ((2, 1), (2, 3, 5)),
+        ((-1, 2), (3, 5)),
+        ((1, 2, 3, 0), (2, 4, 5)),
+        ((2, -2, -1, 1), (2, 1, 4, 5)),
+        ((1, 2, 0, 1, 2, 1), (2, 1, 3, 4, 5)),
+    )
+]
 
 
 @pytest.fixture
@@ -24,13 +32,22 @@ def rng():
     return np.random.default_rng(20)
 
 
-@pytest.mark.parametrize(("mode", "amounts", "expected"), [
-    ("constant", (2, 1), [0, 0, 1, 2, 3, 0]), ("reflect", (2, 1), [3, 2, 1, 2, 3, 2]),
-    ("replicate", (2, 1), [1, 1, 1, 2, 3, 3]), ("circular", (2, 1), [2, 3, 1, 2, 3, 1]),
-    ("constant", (-1, 2), [2, 3, 0, 0]), ("reflect", (-1, 2), [2, 3, 2, 1]),
-    ("replicate", (-1, 2), [2, 3, 3, 3]), ("circular", (-1, 2), [2, 3, 2, 3]),
-    ("replicate", (-4, 2), [3]), ("constant", (2, -3), [0, 0]), ("circular", (3, 3), [1, 2, 3] * 3),
-])
+@pytest.mark.parametrize(
+    ("mode", "amounts", "expected"),
+    [
+        ("constant", (2, 1), [0, 0, 1, 2, 3, 0]),
+        ("reflect", (2, 1), [3, 2, 1, 2, 3, 2]),
+        ("replicate", (2, 1), [1, 1, 1, 2, 3, 3]),
+        ("circular", (2, 1), [2, 3, 1, 2, 3, 1]),
+        ("constant", (-1, 2), [2, 3, 0, 0]),
+        ("reflect", (-1, 2), [2, 3, 2, 1]),
+        ("replicate", (-1, 2), [2, 3, 3, 3]),
+        ("circular", (-1, 2), [2, 3, 2, 3]),
+        ("replicate", (-4, 2), [3]),
+        ("constant", (2, -3), [0, 0]),
+        ("circular", (3, 3), [1, 2, 3] * 3),
+    ],
+)
 def test_one_two_three_by_hand(mode, amounts, expected):
     assert refimpl.pad(np.array([[1.0, 2, 3]]), amounts, mode).tolist() == [expected]
 
@@ -38,9 +55,15 @@ def test_one_two_three_by_hand(mode, amounts, expected):
 def test_reflection_of_the_documented_plane():
     """torch.nn.ReflectionPad2d's example: arange(9) as 3 x 3, padding 2."""
     plane = refimpl.ReflectionPad2d(2)(np.arange(9.0).reshape(1, 3, 3))[0]
-    assert plane.tolist() == [[8, 7, 6, 7, 8, 7, 6], [5, 4, 3, 4, 5, 4, 3], [2, 1, 0, 1, 2, 1, 0],
-                              [5, 4, 3, 4, 5, 4, 3], [8, 7, 6, 7, 8, 7, 6], [5, 4, 3, 4, 5, 4, 3],
-                              [2, 1, 0, 1, 2, 1, 0]]
+    assert plane.tolist() == [
+        [8, 7, 6, 7, 8, 7, 6],
+        [5, 4, 3, 4, 5, 4, 3],
+        [2, 1, 0, 1, 2, 1, 0],
+        [5, 4, 3, 4, 5, 4, 3],
+        [8, 7, 6, 7, 8, 7, 6],
+        [5, 4, 3, 4, 5, 4, 3],
+        [2, 1, 0, 1, 2, 1, 0],
+    ]
 
 
 def test_replication_of_the_documented_plane():
@@ -52,8 +75,13 @@ def test_replication_of_the_documented_plane():
 def test_circle_of_the_documented_plane():
     """torch.nn.CircularPad2d's second example: left and right 1, top 2, bottom 0."""
     plane = refimpl.CircularPad2d((1, 1, 2, 0))(np.arange(9.0).reshape(1, 3, 3))[0]
-    assert plane.tolist() == [[5, 3, 4, 5, 3], [8, 6, 7, 8, 6],
-                              [2, 0, 1, 2, 0], [5, 3, 4, 5, 3], [8, 6, 7, 8, 6]]
+    assert plane.tolist() == [
+        [5, 3, 4, 5, 3],
+        [8, 6, 7, 8, 6],
+        [2, 0, 1, 2, 0],
+        [5, 3, 4, 5, 3],
+        [8, 6, 7, 8, 6],
+    ]
 
 
 def test_gradient_of_a_mirror_by_hand():
@@ -170,13 +198,21 @@ def test_a_carried_gradient_that_is_not_finite_has_no_error():
     assert np.array_equal(bound.value, [[math.inf, math.nan]], equal_nan=True) and not bound.error.any()
 
 
-@pytest.mark.parametrize(("mode", "amounts", "shape", "exception"), [
-    ("reflect", (3, 0), (2, 3), RuntimeError), ("circular", (4, 0), (2, 3), RuntimeError),
-    ("circular", (3, -1), (2, 3), RuntimeError), ("constant", (-4, 5), (2, 3), RuntimeError),
-    ("constant", (1,), (2, 3), RuntimeError), ("constant", (1, 1) * 3, (2, 3), RuntimeError),
-    ("mirror", (1, 1), (2, 3), NotImplementedError), ("reflect", (1, 1), (3,), NotImplementedError),
-    ("constant", (1.0, 1), (2, 3), TypeError), ("replicate", (1, 1), (2, 0, 3), RuntimeError),
-])
+@pytest.mark.parametrize(
+    ("mode", "amounts", "shape", "exception"),
+    [
+        ("reflect", (3, 0), (2, 3), RuntimeError),
+        ("circular", (4, 0), (2, 3), RuntimeError),
+        ("circular", (3, -1), (2, 3), RuntimeError),
+        ("constant", (-4, 5), (2, 3), RuntimeError),
+        ("constant", (1,), (2, 3), RuntimeError),
+        ("constant", (1, 1) * 3, (2, 3), RuntimeError),
+        ("mirror", (1, 1), (2, 3), NotImplementedError),
+        ("reflect", (1, 1), (3,), NotImplementedError),
+        ("constant", (1.0, 1), (2, 3), TypeError),
+        ("replicate", (1, 1), (2, 0, 3), RuntimeError),
+    ],
+)
 def test_what_cannot_be_padded_is_refused(mode, amounts, shape, exception):
     with pytest.raises(exception):
         refimpl.pad(np.zeros(shape), amounts, mode)

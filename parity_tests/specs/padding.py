@@ -14,14 +14,26 @@ from parity_tests.harness.covering import Constraint
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection, layouts
 from refimpl.padding import Pad
 
-_MODE = {"Constant": "constant", "Zero": "constant", "Reflection": "reflect",
-         "Replication": "replicate", "Circular": "circular"}
+_MODE = {
+    "Constant": "constant",
+    "Zero": "constant",
+    "Reflection": "reflect",
+    "Replication": "replicate",
+    "Circular": "circular",
+}
 # Last axis first, before and after: all sides different, one side only, one axis only, crops, crops and more.
 _PADDING = {
     1: (2, 0, (1, 3), (3, 0), (0, 1), (-1, 2), (2, -1), (-1, -2)),
     2: (1, (3, 1, 2, 0), (0, 2, 0, 0), (0, 0, 1, 2), (2, -1, -1, 3), (-1, 1, 0, -2), (-2, -1, 2, 1)),
-    3: (1, (3, 1, 2, 0, 1, 2), (0, 2, 0, 0, 0, 0), (0, 0, 0, 0, 2, 1), (2, -1, 0, 0, -1, 2),
-        (-1, 1, 2, -2, 0, -1), (1, 0, -2, -1, 0, 2)),
+    3: (
+        1,
+        (3, 1, 2, 0, 1, 2),
+        (0, 2, 0, 0, 0, 0),
+        (0, 0, 0, 0, 2, 1),
+        (2, -1, 0, 0, -1, 2),
+        (-1, 1, 2, -2, 0, -1),
+        (1, 0, -2, -1, 0, 2),
+    ),
 }
 _SIZE = {1: (7,), 2: (5, 7), 3: (4, 5, 6)}
 _LONG = {1: (33,), 2: (5, 33), 3: (3, 4, 17)}
@@ -30,16 +42,31 @@ _NO_BATCH = ("unbatched", "batch_0")
 _VALUES = (1.5, -0.0, 1 / 3, math.inf)
 
 # Of the function: amounts for none to five axes, shapes of one to five axes.
-_AMOUNTS = ((1, 2), (), (0, 3), (-1, 2), (2, 0, 1, 3), (1, -2, -1, 1), (1, 2, 0, 1, 2, 0),
-            (-1, 0, 2, 1, 0, -1), (2, 1, 1, 0, 0, 1, 1, 2), (1, 0, 0, 1, 2, 0, -1, 2, 1, 0))
+_AMOUNTS = (
+    (1, 2),
+    (),
+    (0, 3),
+    (-1, 2),
+    (2, 0, 1, 3),
+    (1, -2, -1, 1),
+    (1, 2, 0, 1, 2, 0),
+    (-1, 0, 2, 1, 0, -1),
+    (2, 1, 1, 0, 0, 1, 1, 2),
+    (1, 0, 0, 1, 2, 0, -1, 2, 1, 0),
+)
 _INPUTS = ((3, 7), (7,), (3, 5, 7), (2, 3, 5, 7), (2, 3, 4, 5, 6), (0, 3, 5, 7), (2, 3, 1), (1, 2, 3, 17))
 
 _CONSTRAINTS = (
-    Constraint(("tier", "data"), lambda tier, data: tier != "exact" or data == "normal",
-               "the exact tier has its own numbers"),
-    Constraint(("shape", "data", "tier"),
-               lambda shape, data, tier: shape != "batch_0" or (data, tier) == ("normal", "rounding"),
-               "an empty batch has no numbers"),
+    Constraint(
+        ("tier", "data"),
+        lambda tier, data: tier != "exact" or data == "normal",
+        "the exact tier has its own numbers",
+    ),
+    Constraint(
+        ("shape", "data", "tier"),
+        lambda shape, data, tier: shape != "batch_0" or (data, tier) == ("normal", "rounding"),
+        "an empty batch has no numbers",
+    ),
 )
 
 
@@ -57,7 +84,7 @@ def _fits(mode: str, amounts: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     ranks = range(axes, 99) if mode == "constant" else (axes + 1, axes + 2)
     if len(shape) not in ranks or (mode != "constant" and axes not in (1, 2, 3)):
         return False
-    if mode in ("reflect", "replicate") and 0 in shape[-axes - 1:]:
+    if mode in ("reflect", "replicate") and 0 in shape[-axes - 1 :]:
         return False
     padded = zip(reversed(shape), amounts[::2], amounts[1::2], strict=False)
     return all(_gives(mode, size, before, after) for size, before, after in padded)
@@ -94,8 +121,9 @@ def _corners(kind: str, rank: int) -> tuple[Corner, ...]:
     size, none, mode = _SIZE[rank], (0,) * (2 * rank - 2), _MODE[kind]
     batch, two = (2, 3, *size), ("float32", "float16")
 
-    def corner(name: str, padding: Any, shape: tuple[int, ...] = batch, dtypes: tuple[str, ...] = DTYPES,
-               **more: Any) -> Corner:
+    def corner(
+        name: str, padding: Any, shape: tuple[int, ...] = batch, dtypes: tuple[str, ...] = DTYPES, **more: Any
+    ) -> Corner:
         return Corner(name, built=Built({"padding": padding, **value, **more}, (shape,)), dtypes=dtypes)
 
     def special(name: str) -> Corner:
@@ -109,17 +137,23 @@ def _corners(kind: str, rank: int) -> tuple[Corner, ...]:
         corner("cropped_to_one", (-3, 4 - size[-1], *none)),
         corner("axis_beyond_65536", (2, 1, *none), (1, 1, *(2,) * (rank - 1), 70_001), ("float32",)),
         corner("first_axis_beyond_65536", (1, 2, *none), (65_541, *(1,) * rank, 3), ("float32",)),
-        special("border_not_finite"), special("gradient_not_finite"),
+        special("border_not_finite"),
+        special("gradient_not_finite"),
     ]
     if mode == "constant":
-        corners += [corner("empty_axis", (1, 2, *none), (*batch[:-1], 0), two),
-                    corner("all_cropped_then_padded", (-size[-1], 3, *none)),
-                    corner("more_axes", 1, (2, 1, *batch)), corner("no_batch_no_channels", 2, size)]
+        corners += [
+            corner("empty_axis", (1, 2, *none), (*batch[:-1], 0), two),
+            corner("all_cropped_then_padded", (-size[-1], 3, *none)),
+            corner("more_axes", 1, (2, 1, *batch)),
+            corner("no_batch_no_channels", 2, size),
+        ]
     else:
         corners += [corner("crop_and_pad_by_as_much", (-2, 2, *none))]
     if mode in ("constant", "circular"):
-        corners += [corner("cropped_to_nothing", (-2, 2 - size[-1], *none), dtypes=two),
-                    corner("no_channels", 1, (2, 0, *size), two)]
+        corners += [
+            corner("cropped_to_nothing", (-2, 2 - size[-1], *none), dtypes=two),
+            corner("no_channels", 1, (2, 0, *size), two),
+        ]
     if kind == "Constant":
         corners += [corner("value_nan", 2, value=math.nan)]
     return tuple(corners)
@@ -131,55 +165,90 @@ def _rejections(kind: str, rank: int) -> tuple[Rejection, ...]:
     last = good[-1]
     wrong_rank = ValueError if mode == "circular" else NotImplementedError
 
-    def bad(name: str, exception: type[Exception], padding: Any, shape: tuple = good,
-            note: str = "") -> Rejection:
+    def bad(
+        name: str, exception: type[Exception], padding: Any, shape: tuple = good, note: str = ""
+    ) -> Rejection:
         return Rejection(name, Built({"padding": padding, **value}, (shape,)), exception, note)
 
     rejections = [
-        bad("odd_number_of_amounts", RuntimeError, (1, *none)), bad("fractional_amount", TypeError, 1.5),
+        bad("odd_number_of_amounts", RuntimeError, (1, *none)),
+        bad("fractional_amount", TypeError, 1.5),
         bad("text", TypeError, "same"),
         bad("more_amounts_than_axes", RuntimeError, (1,) * 2 * (rank + 3)),
         bad("cropped_beyond_nothing", RuntimeError, (-last, -1, *none)),
     ]
     if mode == "constant":
-        return (*rejections, bad("too_few_axes", RuntimeError, 1, good[3:]),
-                bad("cropped_beyond_nothing_then_padded", RuntimeError, (-last - 1, 5, *none)))
+        return (
+            *rejections,
+            bad("too_few_axes", RuntimeError, 1, good[3:]),
+            bad("cropped_beyond_nothing_then_padded", RuntimeError, (-last - 1, 5, *none)),
+        )
     too_few = RuntimeError if rank > 1 and mode != "circular" else wrong_rank
-    rejections += [bad("too_few_axes", too_few, 1, good[-1:]),
-                   bad("too_many_axes", wrong_rank, 1, (1, 1, *good))]
+    rejections += [
+        bad("too_few_axes", too_few, 1, good[-1:]),
+        bad("too_many_axes", wrong_rank, 1, (1, 1, *good)),
+    ]
     if mode in ("reflect", "replicate"):
-        rejections += [bad("no_channels", RuntimeError, 1, (2, 0, *good[2:])),
-                       bad("empty_axis", RuntimeError, 0, (*good[:-1], 0))]
+        rejections += [
+            bad("no_channels", RuntimeError, 1, (2, 0, *good[2:])),
+            bad("empty_axis", RuntimeError, 0, (*good[:-1], 0)),
+        ]
     if mode == "reflect":
-        rejections += [bad("as_much_as_the_axis", RuntimeError, (last, 0, *none)),
-                       bad("as_much_behind_as_the_axis", RuntimeError, (0, last, *none)),
-                       bad("axis_of_1", RuntimeError, (1, 0, *none), (*good[:-1], 1))]
+        rejections += [
+            bad("as_much_as_the_axis", RuntimeError, (last, 0, *none)),
+            bad("as_much_behind_as_the_axis", RuntimeError, (0, last, *none)),
+            bad("axis_of_1", RuntimeError, (1, 0, *none), (*good[:-1], 1)),
+        ]
     if mode == "circular":
-        rejections += [bad("more_than_the_axis", RuntimeError, (last + 1, 0, *none)),
-                       bad("empty_axis", RuntimeError, (1, 0, *none), (*good[:-1], 0)),
-                       bad("more_than_the_crop_leaves", RuntimeError, (3, 2 - last, *none),
-                           note="torch compares with the axis before the crop")]
+        rejections += [
+            bad("more_than_the_axis", RuntimeError, (last + 1, 0, *none)),
+            bad("empty_axis", RuntimeError, (1, 0, *none), (*good[:-1], 0)),
+            bad(
+                "more_than_the_crop_leaves",
+                RuntimeError,
+                (3, 2 - last, *none),
+                note="torch compares with the axis before the crop",
+            ),
+        ]
     return tuple(rejections)
 
 
 def _layer(kind: str, rank: int) -> LayerSpec:
     mode, name = _MODE[kind], f"{kind}Pad{rank}d"
-    axes = {"padding": _PADDING[rank], "shape": _SHAPES, "dtype": DTYPES, "layout": layouts(rank),
-            "tier": ("rounding", "exact"), "data": ("normal", "specials", "tiny")}
+    axes = {
+        "padding": _PADDING[rank],
+        "shape": _SHAPES,
+        "dtype": DTYPES,
+        "layout": layouts(rank),
+        "tier": ("rounding", "exact"),
+        "data": ("normal", "specials", "tiny"),
+    }
     axes |= {"value": _VALUES} if kind == "Constant" else {}
     constraints = (
         *_CONSTRAINTS,
-        Constraint(("padding", "shape"),
-                   lambda padding, shape: _fits(mode, _sides(padding, rank), _input_shape(rank, shape)),
-                   f"mode {mode!r} cannot give that much for an axis that short"),
-        Constraint(("layout", "shape"),
-                   lambda layout, shape: layout != "channels_last" or shape not in _NO_BATCH,
-                   "channels_last needs a batch"),
+        Constraint(
+            ("padding", "shape"),
+            lambda padding, shape: _fits(mode, _sides(padding, rank), _input_shape(rank, shape)),
+            f"mode {mode!r} cannot give that much for an axis that short",
+        ),
+        Constraint(
+            ("layout", "shape"),
+            lambda layout, shape: layout != "channels_last" or shape not in _NO_BATCH,
+            "channels_last needs a batch",
+        ),
     )
     return LayerSpec(
-        name=name, family="padding", reference=getattr(refimpl, name), axes=axes,
-        factorial=("padding", "shape"), build=partial(_build, rank), constraints=constraints,
-        corners=_corners(kind, rank), rejections=_rejections(kind, rank), functions=("pad",), values=_values,
+        name=name,
+        family="padding",
+        reference=getattr(refimpl, name),
+        axes=axes,
+        factorial=("padding", "shape"),
+        build=partial(_build, rank),
+        constraints=constraints,
+        corners=_corners(kind, rank),
+        rejections=_rejections(kind, rank),
+        functions=("pad",),
+        values=_values,
         keeps_channels_last=mode != "circular",
     )
 
@@ -195,11 +264,14 @@ def _function_rejections() -> tuple[Rejection, ...]:
         return Rejection(name, Built({"pad": (1, 1), **arguments}, (shape,)), exception)
 
     return (
-        bad("unknown_mode", NotImplementedError, mode="zeros"), bad("one_number", TypeError, pad=1),
+        bad("unknown_mode", NotImplementedError, mode="zeros"),
+        bad("one_number", TypeError, pad=1),
         bad("value_in_another_mode", RuntimeError, mode="reflect", value=1.0),
-        bad("text_value", TypeError, value="1"), bad("scalar", RuntimeError, ()),
-        bad("four_axes_in_another_mode", NotImplementedError, (2, 3, 4, 5, 6), pad=(1,) * 8,
-            mode="replicate"),
+        bad("text_value", TypeError, value="1"),
+        bad("scalar", RuntimeError, ()),
+        bad(
+            "four_axes_in_another_mode", NotImplementedError, (2, 3, 4, 5, 6), pad=(1,) * 8, mode="replicate"
+        ),
         bad("one_axis_in_another_mode", NotImplementedError, (7,), mode="circular"),
         bad("two_axes_too_many", NotImplementedError, (2, 3, 5, 7), mode="reflect"),
         bad("no_amounts_in_another_mode", NotImplementedError, pad=(), mode="replicate"),
@@ -207,32 +279,60 @@ def _function_rejections() -> tuple[Rejection, ...]:
 
 
 def _function() -> LayerSpec:
-    axes = {"pad": _AMOUNTS, "padding_mode": ("constant", "reflect", "replicate", "circular"),
-            "shape": _INPUTS, "value": (None, *_VALUES), "dtype": DTYPES, "layout": layouts(3),
-            "tier": ("rounding", "exact"), "data": ("normal", "specials", "tiny")}
+    axes = {
+        "pad": _AMOUNTS,
+        "padding_mode": ("constant", "reflect", "replicate", "circular"),
+        "shape": _INPUTS,
+        "value": (None, *_VALUES),
+        "dtype": DTYPES,
+        "layout": layouts(3),
+        "tier": ("rounding", "exact"),
+        "data": ("normal", "specials", "tiny"),
+    }
     constraints = (
         _CONSTRAINTS[0],
-        Constraint(("shape", "data", "tier"),
-                   lambda shape, data, tier: 0 not in shape or (data, tier) == ("normal", "rounding"),
-                   "an empty batch has no numbers"),
-        Constraint(("layout", "shape"),
-                   lambda layout, shape: layout != "channels_last" or (len(shape) > 3 and 0 not in shape),
-                   "channels_last needs four or five axes and a batch"),
+        Constraint(
+            ("shape", "data", "tier"),
+            lambda shape, data, tier: 0 not in shape or (data, tier) == ("normal", "rounding"),
+            "an empty batch has no numbers",
+        ),
+        Constraint(
+            ("layout", "shape"),
+            lambda layout, shape: layout != "channels_last" or (len(shape) > 3 and 0 not in shape),
+            "channels_last needs four or five axes and a batch",
+        ),
         Constraint(("padding_mode", "pad", "shape"), _fits, "the mode cannot give that much for that shape"),
-        Constraint(("padding_mode", "value"), lambda mode, value: mode == "constant" or value is None,
-                   "only mode 'constant' takes a value"),
+        Constraint(
+            ("padding_mode", "value"),
+            lambda mode, value: mode == "constant" or value is None,
+            "only mode 'constant' takes a value",
+        ),
     )
     corners = (
-        Corner("value_zero_in_another_mode",
-               built=Built({"pad": (2, 1), "mode": "reflect", "value": 0.0}, ((3, 5),))),
+        Corner(
+            "value_zero_in_another_mode",
+            built=Built({"pad": (2, 1), "mode": "reflect", "value": 0.0}, ((3, 5),)),
+        ),
         Corner("scalar", built=Built({"pad": (), "value": 1.0}, ((),))),
-        Corner("reflect_cropped_to_nothing", sweep="full",
-               built=Built({"pad": (1, 1, -2, -2, 0, 0), "mode": "reflect"}, ((2, 3, 4, 4, 3),))),
+        Corner(
+            "reflect_cropped_to_nothing",
+            sweep="full",
+            built=Built({"pad": (1, 1, -2, -2, 0, 0), "mode": "reflect"}, ((2, 3, 4, 4, 3),)),
+        ),
     )
     return LayerSpec(
-        name="pad", family="padding", reference=Pad, axes=axes, factorial=("padding_mode", "pad", "shape"),
-        build=_build_function, constraints=constraints, corners=corners,
-        rejections=_function_rejections(), functions=("pad",), values=_values, is_function=True,
+        name="pad",
+        family="padding",
+        reference=Pad,
+        axes=axes,
+        factorial=("padding_mode", "pad", "shape"),
+        build=_build_function,
+        constraints=constraints,
+        corners=corners,
+        rejections=_function_rejections(),
+        functions=("pad",),
+        values=_values,
+        is_function=True,
         keeps_channels_last=lambda arguments: arguments.get("mode", "constant") != "circular",
     )
 
