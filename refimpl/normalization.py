@@ -9,14 +9,16 @@ Source: torch.nn.BatchNorm2d; Ioffe and Szegedy, arXiv:1502.03167.
 Contracts weaker than the strictest, by name (`Contract.algorithm`):
     folded             input * scale + shift with scale = weight / sqrt(variance + eps), shift = bias - mean *
                        scale: it loses accuracy where the input is close to a mean that is far from zero
-    stored statistics  folded, and the batch's mean and 1 / sqrt(variance + eps), momentum and 1 - momentum
-                       are rounded to T before they are used
+    stored statistics  folded, and the batch's mean and 1 / sqrt(variance + eps), momentum, 1 - momentum and
+                       the two products of the running statistics are rounded to T before they are used
+    stored intermediates  stored statistics, and each elementwise operation is rounded to T; sums are not
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +29,8 @@ from refimpl.taps import Kernel, float_array
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "batch_norm", "batch_norm_backward"]
 
-ALGORITHMS = FOLDED, STORED = ("folded", "stored statistics")
+ALGORITHMS = FOLDED, STORED, INTERMEDIATES = ("folded", "stored statistics", "stored intermediates")
+STORING = (STORED, INTERMEDIATES)
 
 
 class Geometry(NamedTuple):
@@ -161,17 +164,17 @@ class Normalization:
     @np.errstate(all="ignore")
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
         """Output, gradients and running statistics with their bounds, for `contract` and its algorithm."""
-        exact = contract.exact
-        mean, variance = exact(_column(self.mean)), exact(_column(self.variance))
+        mean, variance = contract.exact(_column(self.mean)), contract.exact(_column(self.variance))
         if self.training:
             mean, variance = statistics(self.input, (0, 2), contract)
+            if contract.algorithm in STORING:  # the second pass then goes around the rounded mean
+                mean = mean.store()
+                variance = replace(variance, error=variance.error + mean.error**2)
         inverse = inverse_deviation(variance, self.eps)
-        used_mean, used_inverse = mean, inverse
-        if contract.algorithm == STORED and self.training:
-            used_mean, used_inverse = mean.store(), inverse.store()
-        result = {"output": self._bounded_output(used_mean, used_inverse).agreeing(self.output(), "output")}
-        upstream = float_array(grad_output).reshape(self.geometry)
-        gradients = self._bounded_gradients(upstream, used_mean, used_inverse)
+        if contract.algorithm == INTERMEDIATES or (contract.algorithm == STORED and self.training):
+            inverse = inverse.store()
+        result = {"output": self._bounded_output(mean, inverse).agreeing(self.output(), "output")}
+        gradients = self._bounded_gradients(float_array(grad_output).reshape(self.geometry), mean, inverse)
         result |= {f"grad_{name}": gradients[name].agreeing(loops, f"grad_{name}")
                    for name, loops in self.gradients(grad_output).items()}
         if self.tracks and self.training:
@@ -180,6 +183,7 @@ class Normalization:
         return result
 
     def _bounded_output(self, mean: Bounded, inverse: Bounded) -> Bounded:
+        mean, inverse = _elementwise(mean), _elementwise(inverse)
         contract = mean.contract
         weight, bias = contract.exact(_column(self.weight)), contract.exact(_column(self.bias))
         input = contract.exact(self.input)
@@ -194,30 +198,43 @@ class Normalization:
     def _bounded_gradients(self, grad_output: np.ndarray, mean: Bounded,
                            inverse: Bounded) -> dict[str, Bounded]:
         contract, channels = mean.contract, self.geometry.channels
-        upstream, centered = contract.exact(grad_output), contract.exact(self.input) - mean
-        total = upstream.sum((0, 2), keepdims=True)
-        projection = (upstream * centered).sum((0, 2), keepdims=True)
-        scale = inverse * contract.exact(_column(self.weight)) if self.has_weight else inverse
+        upstream = _elementwise(contract.exact(grad_output))
+        centered = _elementwise(contract.exact(self.input)) - _elementwise(mean)
+        total = replace(upstream, contract=contract).sum((0, 2), keepdims=True)
+        projection = replace(upstream * centered, contract=contract).sum((0, 2), keepdims=True)
+        gradients = {"weight": (projection * inverse).reshape(channels).store(),
+                     "bias": total.reshape(channels).store()}
+        total, projection, inverse = _elementwise(total), _elementwise(projection), _elementwise(inverse)
+        scale = inverse * upstream.contract.exact(_column(self.weight)) if self.has_weight else inverse
         if self.training:
             share = 1.0 / max(1, self.count)
-            slope = projection * inverse * inverse * share
-            upstream = upstream - total * share - centered * slope
-        return {"input": (upstream * scale).reshape(self.shape).store(),
-                "weight": (projection * inverse).reshape(channels).store(),
-                "bias": total.reshape(channels).store()}
+            upstream = upstream - total * share - centered * (projection * inverse * inverse * share)
+        return {"input": (upstream * scale).reshape(self.shape).store(), **gradients}
 
     def _bounded_running(self, mean: Bounded, variance: Bounded) -> dict[str, Bounded]:
         contract, channels = mean.contract, self.geometry.channels
         before = {name: contract.exact(getattr(self, name)) for name in ("running_mean", "running_var")}
         if self.count == 0:
             return before
+
+        def put(result: Bounded) -> Bounded:
+            return result.store() if contract.algorithm in STORING else result
+
         momentum = contract.constant(self.momentum)
-        keep = 1 - momentum
-        if contract.algorithm == STORED:
-            momentum, keep = momentum.store(), keep.store()
+        keep, momentum = put(1 - momentum), put(momentum)
         unbiased = variance * (self.count / (self.count - 1))
         batch = {"running_mean": mean.reshape(channels), "running_var": unbiased.reshape(channels)}
-        return {name: (before[name] * keep + batch[name] * momentum).store() for name in before}
+        return {name: (put(before[name] * keep) + put(put(batch[name]) * momentum)).store()
+                for name in before}
+
+
+def _elementwise(operand: Bounded) -> Bounded:
+    """An operand of elementwise operations; under 'stored intermediates' their results are rounded to T."""
+    contract = operand.contract
+    if contract.algorithm != INTERMEDIATES:
+        return operand
+    stored = operand.store() if operand.error.any() else operand  # operands that arrive in T are exact
+    return replace(stored, contract=replace(contract, accumulate=contract.store))
 
 
 def _column(values: np.ndarray) -> np.ndarray:
