@@ -30,8 +30,8 @@ def zero(x: Bounded) -> Bounded:
 def beside_one(difference: Bounded, exact: np.ndarray) -> Bounded:
     """A `difference` such as 1 - tanh(x)^2, whose value without cancellation is `exact`.
 
-    Where tanh is rounded to 1, anything from 0 to `exact` may come out: even twice the distance rounds to 1 in A
-    there, which leaves room for a library's own error."""
+    Where tanh is rounded to 1, anything from 0 to `exact` may come out: twice the distance rounds to 1 in A
+    there too, which leaves room for a library's own error."""
     rounded_to_one = round_to(difference.contract.accumulate, 1.0 - 2.0 * exact) == 1.0
     return replace(difference, value=exact, error=np.where(rounded_to_one, np.abs(exact), difference.error))
 
@@ -160,9 +160,10 @@ def silu(x):
 
 
 def silu_gradient(g, x):
+    """g s (1 + x (1 - s)), or term by term."""
     s = logistic(x)
     rest = beside_one(1.0 - s, sigmoid_values(-x.value))
-    return (g * (s * (1.0 + x * rest))).store()
+    return either(g * (s * (1.0 + x * rest)), g * s + g * x * (s * rest)).store()
 
 
 def tanh(x):

@@ -1,7 +1,7 @@
 """Specifications of the activation layers.
 
-Scalar arguments at which a formula changes (`lambd`, `threshold`, `min_val`) are numbers of every dtype: it does
-not matter whether an implementation rounds them first; slopes and factors are not.
+Scalar arguments at which a formula changes (`lambd`, `threshold`, `min_val`) are numbers of every dtype: it
+does not matter whether an implementation rounds them first; slopes and factors are not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from parity_tests.harness.covering import Constraint
 from parity_tests.specs.activation_data import values
 from parity_tests.specs.spec import DTYPES, HALF, Built, Corner, LayerSpec, Rejection, layouts
 
-# Lengths that fill a vector and leave a tail, axes of size 1, no axes, no elements; 4, 5 axes for channels_last.
+# Lengths that fill a vector and leave a tail, axes of size 1, no axes, no elements; channels_last.
 _SHAPES = {
     "image": (2, 3, 5, 7),
     "volume": (2, 3, 1, 4, 5),
@@ -76,9 +76,7 @@ def _corners(
     return (
         corner("nan", (34,), data="nan"),
         corner("infinity", (34,), data="infinity"),
-        corner(
-            "extreme", (34,), ("float32", "float16", "bfloat16"), "extreme"
-        ),  # the reference itself is float64
+        corner("extreme", (34,), ("float32", *HALF), "extreme"),  # the reference itself is float64
         corner("half_sample", (1, 2048), HALF, "half_sample"),
         corner("all_halves", (1, 2**16), HALF, "all_halves", "full"),
         corner("axis_beyond_65536", (1, 65_542), ("float32",) if weights else ("float32", "float16")),
@@ -114,6 +112,7 @@ def _elementwise(
     networks: Mapping[str, tuple] = {},
     is_function: bool = False,
     keeps_channels_last: bool = True,
+    corners: tuple[Corner, ...] = (),
     **scalars: tuple,
 ) -> LayerSpec:
     """A layer without parameters.
@@ -139,8 +138,8 @@ def _elementwise(
         factorial=(),
         build=partial(_build, tuple(axes), {} if required else defaults),
         constraints=_CONSTRAINTS,
-        corners=_corners(required, networks),
-        rejections=(*rejections, _UNKNOWN),
+        corners=(*_corners(required, networks), *corners),
+        rejections=(*rejections, _rejection("unknown_argument", TypeError, slope=2.0, **required)),
         functions=(function,),
         values=partial(values, breakpoints),
         is_function=is_function,
@@ -257,6 +256,12 @@ _WITH_SCALARS = (
         (
             _rejection("unknown_approximation", RuntimeError, approximate="erf"),
             _rejection("approximation_that_is_no_string", TypeError, approximate=None),
+        ),
+        corners=tuple(
+            Corner(
+                f"{data}_tanh", built=Built({"approximate": "tanh"}, ((1, size),)), data=data, dtypes=dtypes
+            )
+            for data, size, dtypes in (("extreme", 34, ("float32", "bfloat16")), ("half_sample", 2048, HALF))
         ),
         approximate=("none", "tanh"),
     ),

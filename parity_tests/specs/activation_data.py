@@ -68,8 +68,9 @@ def _all_halves(rng: np.random.Generator, normal: np.ndarray, points: np.ndarray
 
 
 def _extreme(rng: np.random.Generator, normal: np.ndarray, points: np.ndarray, dtype: str) -> np.ndarray:
+    """Large, but not so large that the product with an upstream gradient overflows."""
     largest = FLOATS[dtype].maximum
-    sizes = np.array([largest, largest / 2, largest / 5, np.sqrt(largest) * 1.5, np.cbrt(largest) * 2])
+    sizes = np.array([largest / 5, largest / 9, largest / 33, np.sqrt(largest) * 1.5, np.cbrt(largest) * 2])
     return np.concatenate([sizes, -sizes, normal])[: normal.size]
 
 
