@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 from parity_tests.harness.covering import CoveringArray, covering_array, prefix
 from parity_tests.harness.options import RunOptions
-from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection
+from parity_tests.specs.spec import Built, Corner, LayerSpec, Rejection
 
 HARNESS_AXES = {
     "dtype": "float32",
@@ -122,7 +123,11 @@ def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
         rows = list(prefix(axes, rows, options.cases, strength=2))
     cases = [case_of(spec, row, spec.build(row), seed=options.seed) for row in rows]
     cases += list(_corners(spec, options))
-    return Sweep(tuple(dict.fromkeys(cases)), array)
+    cases = list(dict.fromkeys(cases))
+    twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
+    if twice:
+        raise ValueError(f"{spec.name}: {len(twice)} ids stand for more than one case, for example {twice[0]}")
+    return Sweep(tuple(cases), array)
 
 
 @cache
@@ -174,13 +179,3 @@ def rejection_case(spec: LayerSpec, rejection: Rejection, seed: int = 0) -> Case
         name=f"rejects_{rejection.name}",
         seed=seed,
     )
-
-
-def check_dtypes(spec: LayerSpec) -> None:
-    unknown = [dtype for dtype in spec.axes.get("dtype", ()) if dtype not in DTYPES]
-    if unknown:
-        raise ValueError(f"{spec.name}: dtypes {unknown} are not among {DTYPES}")
-
-
-def with_seed(case: Case, seed: int) -> Case:
-    return replace(case, seed=seed)

@@ -18,7 +18,8 @@ class Comparison:
     wrong          indices of the elements out of bound, worst first
     statistical    largest error / (8 u sqrt(n) ||products||_2), of sums of products; above 1 is worth a look
     uninformative  elements whose bound is wider than the scale of the values
-    zeros          elements whose exact value is 0
+    reached        elements that are made of something: all, or those with at least one term where the terms are known
+    zeros          how many of the reached ones have the exact value 0
     """
 
     name: str
@@ -30,11 +31,23 @@ class Comparison:
     wrong: np.ndarray
     statistical: float
     uninformative: int
+    reached: int
     zeros: int
 
     @property
     def tells_nothing(self) -> bool:
+        """The bound is wider than the values for so many elements that a wrong result would pass."""
         return self.elements > 0 and self.uninformative > UNINFORMATIVE_SHARE * self.elements
+
+    @property
+    def mostly_zeros(self) -> bool:
+        """Zeros by chance, which an implementation that does nothing would give too.
+
+        An element that no tap reaches is rightly 0 and does not count; where taps are not known (a copied border, a
+        rectified value) zeros are part of the result, and only a result that is nothing but zeros tells nothing.
+        """
+        known = self.bounded.products is not None
+        return self.reached > 0 and (2 * self.zeros > self.reached if known else self.zeros == self.reached)
 
 
 def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
@@ -71,6 +84,8 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
         statistical = bounded.products.statistical_ratio(
             bounded.contract, np.where(finite & right, error, 0.0)
         )
+    terms = 1 if bounded.products is None else bounded.products.terms
+    reached = np.broadcast_to(np.greater(terms, 0), expected.shape)
     return Comparison(
         name,
         actual,
@@ -81,5 +96,6 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
         wrong=wrong,
         statistical=statistical,
         uninformative=uninformative,
-        zeros=int(np.count_nonzero(expected == 0)),
+        reached=int(np.count_nonzero(reached)),
+        zeros=int(np.count_nonzero((expected == 0) & reached)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -161,9 +160,7 @@ def try_case(planned: Planned, record_property: Any) -> None:
     from refimpl.error_bounds import strictest
 
     run, case, candidate = planned.run, planned.case, planned.candidate
-    started = time.perf_counter()
     verdict = run_checks(planned.spec, case, candidate, precision=run.options.precision)
-    verdict.seconds = time.perf_counter() - started
     judgement = deviations.judge(run.entries[candidate.device], case.id, verdict.errors)
     contract = f"strictest: {strictest(case.dtype)}"
     record_property(PROPERTY, record_of(verdict, judgement, candidate.device, contract))

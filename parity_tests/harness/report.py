@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity_tests.harness.checks import Verdict
+from parity_tests.harness.findings import Verdict
 from parity_tests.harness.deviations import Judgement
 from refimpl.error_bounds import DTYPES
 
@@ -43,7 +43,7 @@ def record_of(verdict: Verdict, judgement: Judgement, device: str, contract: str
         "not_met": [entry.name for entry in judgement.not_met],
         "untested": tally.mostly_zeros if case.tier == "exact" else [],
         "tells_nothing": tally.tells_nothing,
-        "seconds": verdict.seconds,
+        "seconds": sum(verdict.seconds.values()),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from parity_tests.harness.candidates import Eager, StandIns
 from parity_tests.harness.cases import Case
-from parity_tests.harness.checks import ParityError
+from parity_tests.harness.findings import ParityError
 from parity_tests.harness.data import draw, seed_of
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.trial import trial_of

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,25 +20,46 @@ from parity_tests.specs.spec import LayerSpec
 from refimpl.error_bounds import Bounded, Contract, ladder, strictest
 
 
+class Clock:
+    """Seconds of each part of a trial; those of a part inside another one are counted to the inner one only."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._inside = 0.0
+
+    @contextmanager
+    def measuring(self, part: str) -> Iterator[None]:
+        outside, self._inside, started = self._inside, 0.0, time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[part] += spent - self._inside
+            self._inside = outside + spent
+
+
 class Trial:
     """The candidate's outcome and the reference's bounded results of a case; each is computed when first asked for."""
 
     def __init__(self, spec: LayerSpec, case: Case, candidate: Eager, precision: str = "ieee"):
         self.spec, self.case, self.candidate, self.precision = spec, case, candidate, precision
+        self.clock = Clock()
         self._bounded: dict[Contract, dict[str, Bounded]] = {}
 
     @cached_property
-    def data(self) -> Data:
-        return make_data(self.spec, self.case, self._new_reference().state_dict())
+    def _layer(self) -> Any:
+        with quiet():
+            return self.spec.reference(**dict(self.case.arguments))
 
-    def _new_reference(self) -> Any:
-        return self.spec.reference(**dict(self.case.arguments))
+    @cached_property
+    def data(self) -> Data:
+        with self.clock.measuring("data"):
+            return make_data(self.spec, self.case, self._layer.state_dict())
 
     def reference(self) -> Any:
-        """A fresh reference layer with the case's parameters, buffers and mode."""
-        layer = self._new_reference()
-        layer.load_state_dict(self.data.state)
-        return layer.train(self.case.mode == "train")
+        """The reference layer, with the case's parameters, buffers and mode put in anew."""
+        self._layer.load_state_dict(self.data.state)
+        return self._layer.train(self.case.mode == "train")
 
     @property
     def inputs(self) -> tuple:
@@ -40,26 +67,32 @@ class Trial:
 
     @cached_property
     def grad_outputs(self) -> tuple[np.ndarray, ...]:
-        shapes = self.reference().output_shapes(*self.inputs)
-        return tuple(draw(self.spec, self.case, f"grad_output{i}", shape) for i, shape in enumerate(shapes))
+        with self.clock.measuring("reference"), quiet(), np.errstate(all="ignore"):
+            shapes = self.reference().output_shapes(*self.inputs)
+        with self.clock.measuring("data"):
+            return tuple(
+                draw(self.spec, self.case, f"grad_output{i}", shape) for i, shape in enumerate(shapes)
+            )
 
     @cached_property
     def outcome(self) -> Outcome:
+        data = self.data
         try:
-            with quiet():
-                return self.candidate.run(self.spec, self.case, self.data)
+            with self.clock.measuring("candidate"), quiet():
+                return self.candidate.run(self.spec, self.case, data)
         except (CandidateError, KeyboardInterrupt):
             raise
         except Exception as error:
-            raise CandidateError(f"the candidate raised {type(error).__name__}: {error}") from error
+            raise CandidateError(
+                f"the candidate raised {type(error).__name__}: {error}{_place(error)}"
+            ) from error
 
     @cached_property
     def contracts(self) -> tuple[Contract, ...]:
         """From the strictest to the weakest contract that this layer's arithmetic knows."""
-        algorithms = getattr(self._new_reference(), "algorithms", ())
-        return ladder(self.case.dtype, self.spec.multilinear, algorithms)
+        return ladder(self.case.dtype, self.spec.multilinear, getattr(self._layer, "algorithms", ()))
 
-    @property
+    @cached_property
     def required(self) -> Contract:
         """The contract below which a case fails: the strictest, or tf32 products where the run asked for them."""
         if self.precision == "tf32" and self.case.dtype == "float32" and self.spec.multilinear:
@@ -69,19 +102,27 @@ class Trial:
     def bounded(self, contract: Contract) -> dict[str, Bounded]:
         """The reference's results, each with the bound under a contract."""
         if contract not in self._bounded:
-            with np.errstate(all="ignore"):
-                self._bounded[contract] = self.reference().bounded(contract, self.inputs, self.grad_outputs)
+            inputs, grad_outputs = self.inputs, self.grad_outputs
+            with self.clock.measuring("reference"), quiet(), np.errstate(all="ignore"):
+                self._bounded[contract] = self.reference().bounded(contract, inputs, grad_outputs)
         return self._bounded[contract]
 
     def evaluated(self, contract: Contract) -> Bounded:
         """The output in evaluation mode, with the buffers that the candidate's training call left behind."""
-        layer = self.reference().eval()
+        layer, left = self.reference().eval(), self.outcome.arrays
         layer.load_state_dict(
-            dict(self.data.state)
-            | {name: self.outcome.arrays[name] for name in layer.buffers if name in self.outcome.arrays}
+            dict(self.data.state) | {name: left[name] for name in layer.buffers if name in left}
         )
-        with np.errstate(all="ignore"):
+        with self.clock.measuring("reference"), quiet(), np.errstate(all="ignore"):
             return layer.bounded(contract, self.inputs, self.grad_outputs)["output"]
+
+
+def _place(error: BaseException) -> str:
+    """' (file.py:12)': the innermost line of an exception that is neither torch's nor this suite's own."""
+    own = str(Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    foreign = [f for f in frames if not f.filename.startswith(own) and "/torch/" not in f.filename]
+    return f" ({foreign[-1].filename}:{foreign[-1].lineno})" if foreign else ""
 
 
 @lru_cache(maxsize=2)
