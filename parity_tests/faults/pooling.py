@@ -339,8 +339,8 @@ _ON_MAX = (
                   function=_with_gradient, wrong=_shared_gradient),
     _max_gradient("gradient_overwritten", "of windows that chose one element only one passes its gradient on",
                   function=_overwriting),
-    _max_gradient("gradient_added_in_half", "gradients of overlapping windows are added in the half type",
-                  function=_with_gradient, wrong=partial(maximum, wide=lambda dtype: dtype)),
+    _max_gradient("gradient_added_in_float32", "float64 gradients are added in float32",
+                  function=_with_gradient, wrong=partial(maximum, wide=lambda dtype: torch.float32)),
     _max_gradient("gradient_square", "the backward pass takes the number of columns for that of rows",
                   _FLAT[:2], function=_with_gradient, wrong=_square_gradient),
 )
@@ -369,8 +369,11 @@ _ON_AVG = (
             wrong=partial(average, divide=_whole_kernel)),
     _of_avg("gradient_undivided", "gradients are not divided", "input_gradients",
             function=_averaged_with_gradient, wrong=partial(average, add=_undivided)),
-    _of_avg("average_gradient_added_in_half", "gradients of overlapping windows are added in the half type",
+    _of_avg("average_gradient_added_in_float32", "float64 gradients are added in float32",
             "input_gradients", function=_averaged_with_gradient,
+            wrong=partial(average, add=_one_by_one, wide=lambda dtype: torch.float32)),
+    _of_avg("average_gradient_added_in_half", "half gradients are added as they are",
+            "input_gradients", ("AvgPool3d",), function=_averaged_with_gradient,  # 1-d, 2-d: what torch does
             wrong=partial(average, add=_one_by_one, wide=lambda dtype: dtype)),
 )
 FAULTS = (*_ON_BOTH, *_ON_MAX, *_ON_AVG)
