@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from refimpl.error_bounds import DTYPES
-
+# Named here and not imported from refimpl: pytest loads this module in every run, also of other projects' tests,
+# and these should not wait for numpy.  A self-test compares.
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 SWEEPS = ("quick", "default", "full")
 LAYOUTS = ("contiguous", "transposed", "expanded", "sliced", "channels_last")
 PRECISIONS = ("ieee", "tf32")
@@ -70,7 +73,8 @@ def add_options(add: Any) -> None:
         "--sweep",
         default="default",
         metavar="SWEEP",
-        help="quick (every axis value once, seconds), default (every triple of axis values), full (every row in every dtype)",
+        help="quick (every axis value once, seconds), default (every triple of axis values), full (every row in "
+        "every dtype)",
     )
     add(
         "--cases",
@@ -106,7 +110,7 @@ def parse(values: argparse.Namespace | Any, present: tuple[str, ...]) -> RunOpti
         seed=_number("--seed", values.seed, 0) or 0,
         precision=_one_of("--precision", values.precision, PRECISIONS) or "ieee",
         ignore_known=bool(values.ignore_known),
-        report=values.report,
+        report=_report(values.report),
     )
 
 
@@ -121,6 +125,20 @@ def _devices(wanted: str | None, present: tuple[str, ...]) -> tuple[str, ...]:
             "Choose one of these, or install a torch build and driver for it"
         )
     return (wanted,)
+
+
+def _report(path: str | None) -> str | None:
+    """Judged before the run: nobody should wait for a report that cannot be written."""
+    if path is None:
+        return None
+    target, folder = Path(path), Path(path).absolute().parent
+    if not folder.is_dir():
+        raise OptionError(f"--report {path}: there is no folder {folder}; make it, or name another file")
+    if target.is_dir():
+        raise OptionError(f"--report {path} is a folder; give the name of a file in it")
+    if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
+        raise OptionError(f"--report {path} cannot be written here; name a file in a folder of your own")
+    return str(target.absolute())
 
 
 def _one_of(option: str, value: str | None, allowed: tuple[str, ...]) -> str | None:

@@ -39,10 +39,11 @@ class Run:
     def __init__(self, options: RunOptions):
         import torch
 
-        from parity_tests.harness import candidates, deviations, report
+        from parity_tests.harness import deviations, report
+        from parity_tests.harness.loading import make_candidate
 
         self.options = options
-        self.candidates = [candidates.make_candidate(options.candidate, device) for device in options.devices]
+        self.candidates = [make_candidate(options.candidate, device) for device in options.devices]
         self.summary = report.Summary()
         self.records: list[dict] = []
         self.planned: dict[str, list[Planned]] = {}
