@@ -181,8 +181,9 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
     return float_array(input) * _slopes(input, lower, upper) if training else _mean_rrelu(input, lower, upper)
 
 
-def rrelu_backward(grad_output, input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False, *,
-                   noise=None):
+def rrelu_backward(
+    grad_output, input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False, *, noise=None
+):
     """Gradient of sum(grad_output * rrelu(...)): (grad_input,).  `noise` are the slopes drawn in training."""
     if not training:
         return _mean_rrelu_backward(grad_output, input, lower, upper)

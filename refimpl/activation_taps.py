@@ -62,8 +62,10 @@ class _ParametricReLU:
         if weight.ndim > 1:
             raise RuntimeError(f"prelu: weight has {weight.ndim} axes {weight.shape}; needed is one, or none")
         if weight.size not in (1, channels) or (input.ndim == 0 and weight.size != 1):
-            raise RuntimeError(f"prelu: {weight.size} weights for {input.shape}; needed are 1 or {channels}, "
-                               f"one for each channel (axis 1)")
+            raise RuntimeError(
+                f"prelu: {weight.size} weights for {input.shape}; needed are 1 or {channels}, "
+                f"one for each channel (axis 1)"
+            )
         batch = input.shape[0] if input.ndim > 1 else 1
         length = int(np.prod(input.shape[2:])) if input.ndim > 1 else input.size
         self.shape, self.weight_shape = input.shape, weight.shape
@@ -97,8 +99,11 @@ class _ParametricReLU:
 
         ones = np.ones(self.input.shape)
         grad_weight = multilinear(self._read_weight, (up, self.input), self._read_weight(ones, ones))
-        return {"output": scaled(self.input), "grad_input": scaled(up),
-                "grad_weight": grad_weight.bounded(contract).reshape(self.weight_shape)}
+        return {
+            "output": scaled(self.input),
+            "grad_input": scaled(up),
+            "grad_weight": grad_weight.bounded(contract).reshape(self.weight_shape),
+        }
 
 
 def prelu(input, weight):
@@ -184,7 +189,7 @@ class _Halves:
         size = input.shape[axis]
         if size % 2:
             raise RuntimeError(f"glu: axis {axis} of {input.shape} has size {size}; needed is an even size")
-        before, after = input.shape[:axis], input.shape[axis + 1:]
+        before, after = input.shape[:axis], input.shape[axis + 1 :]
         self.shape, self.output_shape = input.shape, (*before, size // 2, *after)
         self.geometry = (int(np.prod(before)), size // 2, int(np.prod(after)))
         self.input = input.reshape(self.geometry[0], size, self.geometry[2])
@@ -205,10 +210,15 @@ class _Halves:
         g, input = contract.exact(float_array(grad_output).reshape(self.geometry)), contract.exact(self.input)
         a, b = input[:, :half], input[:, half:]
         output, (grad_a, grad_b) = activation_bounds.glu(a, b), activation_bounds.glu_gradient(g, a, b)
-        both = Bounded(np.concatenate([grad_a.value, grad_b.value], axis=1),
-                       np.concatenate([grad_a.error, grad_b.error], axis=1), contract)
-        return {"output": output.reshape(self.output_shape).agreeing(self.output(), "glu output"),
-                "grad_input": both.reshape(self.shape).agreeing(self.gradient(grad_output), "glu grad_input")}
+        both = Bounded(
+            np.concatenate([grad_a.value, grad_b.value], axis=1),
+            np.concatenate([grad_a.error, grad_b.error], axis=1),
+            contract,
+        )
+        return {
+            "output": output.reshape(self.output_shape).agreeing(self.output(), "glu output"),
+            "grad_input": both.reshape(self.shape).agreeing(self.gradient(grad_output), "glu grad_input"),
+        }
 
 
 def glu(input, dim=-1):

@@ -114,8 +114,12 @@ def _check_rrelu(lower: float, upper: float) -> None:
         raise RuntimeError(f"rrelu: lower {lower}, upper {upper}; needed are finite numbers, lower <= upper")
 
 
-_CHECKS: dict[str, Callable] = {"celu": _check_celu, "hardtanh": _check_hardtanh, "rrelu": _check_rrelu,
-                                "softshrink": _check_softshrink}
+_CHECKS: dict[str, Callable] = {
+    "celu": _check_celu,
+    "hardtanh": _check_hardtanh,
+    "rrelu": _check_rrelu,
+    "softshrink": _check_softshrink,
+}
 
 
 class ElementwiseLayer(Module):
@@ -168,12 +172,23 @@ def activation(name: str, layer: str, inplace: bool) -> tuple[Any, Any, Any]:
         ElementwiseLayer.__init__(self, *rest[:count])
 
     describe(function, name, of_function, _document(elementwise, f"torch.nn.functional.{name}"))
-    describe(backward, f"{name}_backward", of_backward,
-             f"Gradient of sum(grad_output * {name}(...)): (grad_input,).")
+    describe(
+        backward,
+        f"{name}_backward",
+        of_backward,
+        f"Gradient of sum(grad_output * {name}(...)): (grad_input,).",
+    )
     describe(constructor, "__init__", of_class, None)
-    layer_class = type(layer, (ElementwiseLayer,), {
-        "elementwise": elementwise, "__init__": constructor, "__module__": __name__,
-        "__doc__": _document(elementwise, f"torch.nn.{layer}")})
+    layer_class = type(
+        layer,
+        (ElementwiseLayer,),
+        {
+            "elementwise": elementwise,
+            "__init__": constructor,
+            "__module__": __name__,
+            "__doc__": _document(elementwise, f"torch.nn.{layer}"),
+        },
+    )
     return function, backward, layer_class
 
 
@@ -185,5 +200,7 @@ def describe(function: Any, name: str, signature: inspect.Signature, document: s
 def _document(elementwise: Elementwise, source: str) -> str:
     exact = getattr(activation_bounds, elementwise.name, None) is None
     error = "none, values are copied" if exact else f"refimpl.activation_bounds.{elementwise.name}"
-    return (f"{elementwise.formula.__doc__}\n\n    input (*) -> output (*) float64.  Error: {error}.\n"
-            f"    Raises TypeError for a scalar argument that is no number.\n    Source: {source}.")
+    return (
+        f"{elementwise.formula.__doc__}\n\n    input (*) -> output (*) float64.  Error: {error}.\n"
+        f"    Raises TypeError for a scalar argument that is no number.\n    Source: {source}."
+    )

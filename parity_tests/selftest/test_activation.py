@@ -1,0 +1,238 @@
+"""The activation references against worked numbers, exact arithmetic, finite differences and mpmath."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import refimpl
+from parity_tests.selftest.laws import finite_difference, fractions, within
+from refimpl.activation_bounds import mish_gradient, sigmoid
+from refimpl.error_bounds import strictest
+from refimpl.taps import compiler_present
+
+X = np.array([-2.0, -0.5, 0.0, 0.5, 2.0])
+# layer -> its arguments; PReLU's weight and GLU's axis are tried elsewhere
+LAYERS = {
+    "ReLU": {}, "ReLU6": {}, "Hardsigmoid": {}, "Hardswish": {}, "SELU": {}, "Sigmoid": {}, "LogSigmoid": {},
+    "SiLU": {}, "Mish": {}, "Softsign": {}, "Tanh": {}, "Tanhshrink": {}, "GELU": {}, "RReLU": {"upper": 0.5},
+    "Threshold": {"threshold": 0.5, "value": -3.0}, "Hardtanh": {"min_val": -0.75, "max_val": 1.5},
+    "Hardshrink": {"lambd": 0.25}, "Softshrink": {"lambd": 0.25}, "LeakyReLU": {"negative_slope": 0.3},
+    "ELU": {"alpha": -1.5}, "CELU": {"alpha": 0.7}, "Softplus": {"beta": 1.5, "threshold": 1.0},
+}  # fmt: skip
+TANH = {"GELU": {"approximate": "tanh"}}
+SPREAD = np.array([-3.7, -1.3, -0.61, -0.11, 0.13, 0.49, 1.1, 1.7, 3.3, 6.4])  # no breakpoint
+
+
+def rounded_once(values):
+    """How far a correctly computed number may be from the exact one after a few roundings."""
+    return strictest("float64").exact(values).exp().error / np.exp(values) * 4
+
+
+@pytest.mark.parametrize(("output", "expected"), [
+    (refimpl.relu(X), [0, 0, 0, 0.5, 2]), (refimpl.relu6([-1, 5, 7]), [0, 5, 6]),
+    (refimpl.hardtanh(X), [-1, -0.5, 0, 0.5, 1]), (refimpl.hardshrink(X), [-2, 0, 0, 0, 2]),
+    (refimpl.softshrink(X, 0.25), [-1.75, -0.25, 0, 0.25, 1.75]),
+    (refimpl.threshold(X, 0.25, 9), [9, 9, 9, 0.5, 2]),
+    (refimpl.leaky_relu(X, 0.25), [-0.5, -0.125, 0, 0.5, 2]),
+    (refimpl.rrelu(X, 0.25, 0.75), [-1, -0.25, 0, 0.5, 2]),
+    (refimpl.hardsigmoid([-4, -3, 0, 1.5, 3]), [0, 0, 0.5, 0.75, 1]),
+    (refimpl.hardswish([-3, -1.5, 3, 4]), [0, -0.375, 3, 4]),
+    (refimpl.softsign(X), np.array([-2, -1 / 2, 0, 1 / 2, 2]) / [3, 3 / 2, 1, 3 / 2, 3]),
+    (refimpl.prelu([[-1, 2], [3, -4]], [0.5, 0.25]), [[-0.5, 2], [3, -1]]),
+    (refimpl.glu([3.0, 5.0, 0.0, 0.0]), [1.5, 2.5]), (refimpl.sigmoid([0.0]), [0.5]),
+    (refimpl.tanh([0.0]), [0.0]),
+    (refimpl.softplus([1.0, 30.0], threshold=20.0)[1:], [30.0]), (refimpl.gelu([0.0]), [0.0]),
+])  # fmt: skip
+def test_worked_by_hand(output, expected):
+    assert np.array_equal(output, expected)
+
+
+def test_derivatives_at_most():
+    x = np.linspace(-5, 5, 1001)
+    ones = np.ones_like(x)
+    assert refimpl.sigmoid_backward(ones, x)[0].max() == 0.25
+    assert refimpl.tanh_backward(ones, x)[0].max() == 1.0
+
+
+def test_tanh_is_a_stretched_sigmoid():
+    within(refimpl.tanh(SPREAD), 2 * refimpl.sigmoid(2 * SPREAD) - 1, rounded_once(SPREAD))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_backward_by_finite_differences(name):
+    for arguments in (LAYERS[name], TANH.get(name, LAYERS[name])):
+        layer = getattr(refimpl, name)(**arguments).eval()
+        grad_output = np.random.default_rng(1).standard_normal(SPREAD.shape)
+        layer(SPREAD)
+        ((expected, error),) = finite_difference(layer, [SPREAD], grad_output)
+        within(layer.backward(grad_output), expected, error)
+
+
+def test_prelu_and_glu_by_finite_differences():
+    rng = np.random.default_rng(2)
+    x, weight = rng.standard_normal((2, 3, 4)), rng.standard_normal(3)
+    up = rng.standard_normal((2, 3, 4))
+    for actual, (expected, error) in zip(
+        refimpl.prelu_backward(up, x, weight), finite_difference(refimpl.prelu, [x, weight], up), strict=True
+    ):
+        within(actual, expected, error)
+    for dim in (0, -1):
+        up = rng.standard_normal(refimpl.glu(x, dim).shape)
+        ((expected, error),) = finite_difference(lambda x, dim=dim: refimpl.glu(x, dim), [x], up)
+        within(refimpl.glu_backward(up, x, dim)[0], expected, error)
+
+
+def test_exact_numbers():
+    rng = np.random.default_rng(3)
+    x, g = fractions(rng, 2, 3, 4), fractions(rng, 2, 3, 4)
+    assert all(refimpl.hardsigmoid(x).ravel() == [min(max(v / 6 + Fraction(1, 2), 0), 1) for v in x.ravel()])
+    assert all(refimpl.softsign(x).ravel() == [v / (1 + abs(v)) for v in x.ravel()])
+    grad_input, grad_weight = refimpl.prelu_backward(g, x, fractions(rng, 3))
+    pairs = zip(g[:, 1].ravel(), x[:, 1].ravel(), strict=True)
+    assert grad_weight[1] == sum(up * value for up, value in pairs if value <= 0)
+    assert grad_input.dtype == object
+
+
+def test_halves_of_glu_are_taken_along_the_axis():
+    x = np.random.default_rng(4).standard_normal((4, 2, 6))
+    assert np.array_equal(refimpl.glu(x, 0), x[:2] * refimpl.sigmoid(x[2:]))
+    assert np.array_equal(refimpl.glu(x), x[..., :3] * refimpl.sigmoid(x[..., 3:]))
+
+
+def test_special_values():
+    nan, inf = math.nan, math.inf
+    for name, arguments in LAYERS.items():
+        layer = getattr(refimpl, name)(**arguments).eval()
+        assert np.isnan(layer(np.array([nan]))).all(), name
+    assert refimpl.logsigmoid([-inf, -300.0]).tolist() == [-inf, -300.0]
+    assert refimpl.logsigmoid_backward(np.ones(1), [-inf])[0] == 1
+    assert refimpl.sigmoid([-inf, -800.0, inf]).tolist() == [0, 0, 1]
+    assert refimpl.hardswish([-inf, inf]).tolist() == [0, inf]
+    assert np.isnan(refimpl.gelu([-inf])).all()
+    assert refimpl.celu([-1000.0], -0.5).tolist() == [-inf]
+    assert np.signbit(refimpl.tanh([-0.0])).all()
+
+
+def test_shapes_without_elements_or_axes():
+    for name, arguments in LAYERS.items():
+        layer = getattr(refimpl, name)(**arguments).eval()
+        assert layer(np.zeros((0, 3))).shape == (0, 3)
+        assert layer(np.float64(0.75)).shape == ()
+        bounded = layer.bounded(strictest("float16"), (np.array(0.75),), (np.array(2.0),))
+        assert bounded["output"].value.shape == bounded["grad_input"].value.shape == ()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_compiled_equals_interpreted(name):
+    pytest.importorskip("numba")
+    assert compiler_present()
+    rng = np.random.default_rng(5)
+    special = [
+        0.0,
+        -0.0,
+        math.inf,
+        -math.inf,
+        math.nan,
+        5e-324,
+        -5e-324,
+        709.78,
+        709.79,
+        -745.2,
+        1e308,
+        -1e308,
+    ]
+    x = np.concatenate([rng.standard_normal(300) * 2.0 ** rng.uniform(-60, 12, 300), special])
+    layer = getattr(refimpl, name)(**LAYERS[name]).eval()
+    results = []
+    for mode in ("interpreted", "compiled"):
+        with refimpl.execution(mode):
+            results.append((layer(x), layer.backward(np.full(x.shape, 1.5))))
+    for interpreted, compiled in zip(*results, strict=True):
+        number = ~np.isnan(interpreted)  # the sign of a NaN is not a number's
+        assert np.array_equal(interpreted[number].view(np.int64), compiled[number].view(np.int64))
+        assert np.isnan(compiled[~number]).all()
+
+
+MPMATH = {
+    "sigmoid": lambda mp, x: 1 / (1 + mp.exp(-x)), "silu": lambda mp, x: x / (1 + mp.exp(-x)),
+    "logsigmoid": lambda mp, x: -mp.log1p(mp.exp(-x)), "mish": lambda mp, x: x * mp.tanh(mp.log1p(mp.exp(x))),
+    "gelu": lambda mp, x: x * mp.ncdf(x),
+    "tanh": lambda mp, x: (mp.exp(2 * x) - 1) / (mp.exp(2 * x) + 1),
+    "tanhshrink": lambda mp, x: x - mp.tanh(x),
+    "elu": lambda mp, x: x if x > 0 else mp.expm1(x),
+    "softplus": lambda mp, x: x if x > 20 else mp.log1p(mp.exp(x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MPMATH)
+def test_bounds_hold_against_many_digits(name):
+    """Value and derivative from 60 digits are within the float64 bound around the reference's."""
+    mp = pytest.importorskip("mpmath").mp
+    mp.dps = 60
+    layer = {"logsigmoid": "LogSigmoid", "silu": "SiLU", "elu": "ELU", "gelu": "GELU"}.get(
+        name, name.capitalize()
+    )
+    x = np.concatenate([SPREAD, 10 * SPREAD, 1e-3 * SPREAD])
+    bounded = getattr(refimpl, layer)().bounded(strictest("float64"), (x,), (np.ones_like(x),))
+    exact = [MPMATH[name](mp, mp.mpf(float(v))) for v in x]
+    slopes = [mp.diff(lambda t: MPMATH[name](mp, t), mp.mpf(float(v))) for v in x]
+    for key, values in (("output", exact), ("grad_input", slopes)):
+        within(np.array([float(v) for v in values]), bounded[key].value, bounded[key].error)
+
+
+def test_bounds_where_functions_saturate():
+    x = strictest("float32").exact(np.array([-1e4, -120.0, -89.0, 20.0, 1e30]))
+    g = x.contract.exact(np.ones(5))
+    assert np.all(sigmoid(x).error[:3] >= sigmoid(x).value[:3])  # exp has overflown: 0 is right, too
+    assert mish_gradient(g, x).error[-1] < 1e-6  # in spite of a factor of 1e30
+
+
+def test_rrelu_training_uses_the_same_slopes_backward():
+    x = np.random.default_rng(6).standard_normal(1000)
+    layer = refimpl.RReLU(0.25, 0.5)
+    slopes = np.where(x > 0, 1.0, layer(x) / x)
+    assert slopes[x < 0].min() < 0.3 and slopes[x < 0].max() > 0.45
+    within(layer.backward(np.ones(1000)), slopes, rounded_once(slopes))
+
+
+WRONG_RRELU = {
+    "slopes_too_large": lambda torch, x, low, high: _random(torch, x, low, high + 0.1),
+    "one_slope": lambda torch, x, low, high: torch.where(x > 0, x, x * (low + high) / 2),
+    "another_slope_backward": lambda torch, x, low, high: (
+        _random(torch, x, low, high).detach() + _gradient_only(_random(torch, x, low, high))
+    ),
+    "slopes_for_positive_inputs": lambda torch, x, low, high: -_random(torch, -x, low, high),
+}
+
+
+def _random(torch, x, low, high):
+    return torch.where(x > 0, x, x * (low + (high - low) * torch.rand_like(x)))
+
+
+def _gradient_only(tensor):
+    return tensor - tensor.detach()
+
+
+@pytest.mark.parametrize("name", WRONG_RRELU)
+def test_rrelu_law_can_fail(name):
+    torch = pytest.importorskip("torch")
+    from parity_tests.harness.candidates import StandIns
+    from parity_tests.harness.checks import ParityError
+    from parity_tests.harness.rrelu_law import check_rrelu_training, training_case
+    from parity_tests.specs import spec_named
+
+    def rrelu(x, low, high, training, inplace):
+        return WRONG_RRELU[name](torch, x, low, high)
+
+    candidate = StandIns(name, {"rrelu": rrelu})
+    with pytest.raises(ParityError):
+        check_rrelu_training(spec_named("RReLU"), training_case(0.125, 0.5, "float32"), candidate)
+
+
+def test_a_scalar_argument_that_is_no_number():
+    with pytest.raises(TypeError, match="alpha is 'a'; needed is a number"):
+        refimpl.elu(np.ones(2), "a")
+    with pytest.raises(RuntimeError, match="alpha is 0"):
+        refimpl.celu(np.ones(2), 0.0)
