@@ -23,4 +23,7 @@ def test_rrelu_training(request, dtype, limits):
     if not reached or run.options.dtype not in (None, dtype):
         pytest.skip("RReLU in this dtype is not part of the run")
     for candidate in reached:
-        assert check_rrelu_training(spec, case, candidate) > 0
+        try:
+            assert check_rrelu_training(spec, case, candidate) > 0
+        except NotImplementedError as error:
+            pytest.skip(f"{candidate.name} on {candidate.device}: {error}")
