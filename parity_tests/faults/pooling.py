@@ -385,7 +385,7 @@ CONTROLS = (
     Control("reversed_taps", "taps added one by one from the last, half types in float32",
             _avg(add=_one_by_one, wide=_accumulator), AVG),
     Control("term_by_term_reciprocal", "every term multiplied by the rounded reciprocal of the divisor",
-            _avg(add=_by_reciprocal, wide=_accumulator), AVG),
+            _avg(add=_by_reciprocal, wide=_accumulator), AVG[1:2]),
     Control("two_partial_sums", "even and odd taps added apart",
-            _avg(add=_in_two_halves, wide=_accumulator), AVG),
+            _avg(add=_in_two_halves, wide=_accumulator), AVG[2:]),
 )

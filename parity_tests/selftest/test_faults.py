@@ -39,6 +39,7 @@ def test_fault_is_caught(name, record_property):
     for layer in fault.layers:
         started, tried = time.perf_counter(), 0
         spec, cases = small_cases(layer, candidate)
+        cases.sort(key=lambda case: case.rejects != (fault.caught_by == "rejection"))  # the likely ones first
         for case in cases:
             tried += 1
             found = known_of_torch(case, run_checks(spec, case, candidate).errors)
