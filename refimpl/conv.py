@@ -1,26 +1,25 @@
-"""Convolution and transposed convolution, 1-d to 3-d: arguments, functions and classes around the walk of conv_taps.
+"""Convolution and transposed convolution, 1-d to 3-d: functions and classes around the walk of conv_taps.
 
-    output[n, o, y] = bias[o] + sum over c, k of  input[n, first(o) + c, y*stride - padding + k*dilation] * weight[o, c, k]
+    output[n, o, y] = bias[o] + sum(input[n, first(o) + c, y*stride - padding + k*dilation] * weight[o, c, k]
+                                    for c in channels of the group, k in kernel)
 
-with first(o) the first input channel of the group of o.  A transposed convolution is the same walk with the roles of
-input and output exchanged; so its forward is the convolution's input gradient, and the other way round.
-Source: torch.nn.Conv2d, torch.nn.ConvTranspose2d.
+with first(o) the first input channel of the group of o.  A transposed convolution is the same walk with the
+roles of input and output exchanged; so its forward is the convolution's input gradient, and the other way
+round. Source: torch.nn.Conv2d, torch.nn.ConvTranspose2d.
 """
 
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from refimpl.conv_taps import Geometry, read_input, read_output, read_weight, terms
-from refimpl.error_bounds import Bounded, Contract, Products, multilinear
+from refimpl.conv_call import Convolution, both_sides
+from refimpl.error_bounds import Bounded, Contract
 from refimpl.module import Module, uniform
 from refimpl.padding import pad, pad_adjoint, pad_backward
-from refimpl.shapes import batched, leading, lift, lower, per_axis
-from refimpl.taps import float_array
+from refimpl.shapes import per_axis
 
 __all__ = [
     f"{name}{rank}d{suffix}"
@@ -28,190 +27,6 @@ __all__ = [
     for rank in (1, 2, 3)
     for suffix in ("", "_backward")
 ] + [f"{name}{rank}d" for name in ("Conv", "ConvTranspose") for rank in (1, 2, 3)]
-
-
-class Convolution:
-    """One call of a (transposed) convolution: arguments checked, arrays lifted to three spatial axes, walk ready.
-
-    `transposed` exchanges the sides: `input` is then the output side of the walk, and its weight is (C, O/groups, *k).
-    """
-
-    def __init__(
-        self,
-        name: str,
-        rank: int,
-        input: Any,
-        weight: Any,
-        bias: Any,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        groups: int,
-        output_padding: Any = None,
-    ):
-        self.rank, self.transposed = rank, output_padding is not None
-        input, weight = float_array(input), float_array(weight)
-        if weight.ndim != rank + 2:
-            raise RuntimeError(f"{name}: weight has {weight.ndim} axes {weight.shape}; needed are {rank + 2}")
-        input, self.batched = batched(input, rank, name)
-        stride, dilation = per_axis(stride, rank, "stride"), per_axis(dilation, rank, "dilation")
-        kernel = weight.shape[2:]
-        self.bias = None if bias is None else float_array(bias)
-        _check_call(name, input, weight, self.bias, stride, dilation, groups, self.transposed)
-        size = input.shape[2:]
-        if self.transposed:
-            padding = per_axis(padding, rank, "padding")
-            extra = per_axis(output_padding, rank, "output_padding")
-            _check_transposed(name, padding, extra, stride, dilation)
-            inner = [
-                (n - 1) * s - 2 * p + d * (k - 1) + e + 1
-                for n, s, p, d, k, e in zip(size, stride, padding, dilation, kernel, extra, strict=True)
-            ]
-            inputs, outputs, before = inner, size, padding
-        else:
-            before, after = _both_sides(name, padding, rank, stride, kernel, dilation)
-            outputs = [
-                (n + a + b - d * (k - 1) - 1) // s + 1
-                for n, a, b, s, d, k in zip(size, before, after, stride, dilation, kernel, strict=True)
-            ]
-            inner, inputs = outputs, size
-        if min(inner) < 1:
-            raise RuntimeError(
-                f"{name}: the output would have spatial size {tuple(inner)} for input {tuple(size)}, "
-                f"kernel {kernel}, padding {padding!r}, dilation {dilation}; needed is at least 1"
-            )
-        self.input, self.weight = lift(input, rank), lift(weight, rank)
-        self.geometry = Geometry(
-            input.shape[0],
-            weight.shape[0],
-            weight.shape[1],
-            groups,
-            leading(tuple(inputs), 1),
-            leading(tuple(kernel), 1),
-            leading(tuple(outputs), 1),
-            leading(stride, 1),
-            leading(tuple(before), 0),
-            leading(dilation, 1),
-        )
-
-    def _down(self, array: np.ndarray) -> np.ndarray:
-        array = lower(array, self.rank)
-        return array if self.batched else array[0]
-
-    def _up(self, grad_output: Any) -> np.ndarray:
-        grad_output = float_array(grad_output)
-        return lift(grad_output if self.batched else grad_output[None], self.rank)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        geometry = self.geometry
-        channels = geometry.group_channels * geometry.groups if self.transposed else geometry.out_channels
-        sizes = (geometry.inputs if self.transposed else geometry.outputs)[3 - self.rank :]
-        return (*((geometry.batch,) if self.batched else ()), channels, *sizes)
-
-    def output(self) -> np.ndarray:
-        read = read_input if self.transposed else read_output
-        return self._down(read(self.geometry, self.input, self.weight, self.bias))
-
-    def gradients(self, grad_output: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Gradients of input, weight and bias (None without one)."""
-        up = self._up(grad_output)
-        read = read_output if self.transposed else read_input
-        sides = (self.input, up) if self.transposed else (up, self.input)
-        grad_bias = None if self.bias is None else up.sum(axis=(0, 2, 3, 4))
-        return (
-            self._down(read(self.geometry, up, self.weight)),
-            lower(read_weight(self.geometry, *sides), self.rank),
-            grad_bias,
-        )
-
-    def products(self, grad_output: Any) -> dict[str, Products]:
-        """Output and gradients with what their bounds need."""
-        geometry, up = self.geometry, self._up(grad_output)
-        of_output, of_input, of_weight = terms(geometry)
-        forward, backward, sides = read_output, read_input, (up, self.input)
-        if self.transposed:
-            forward, backward, sides = read_input, read_output, (self.input, up)
-            of_output, of_input = of_input, of_output
-        operands = (self.input, self.weight)
-        result = {
-            "output": multilinear(partial(forward, geometry), operands, of_output, self.bias).map(self._down),
-            "grad_input": multilinear(partial(backward, geometry), (up, self.weight), of_input).map(
-                self._down
-            ),
-            "grad_weight": multilinear(partial(read_weight, geometry), sides, of_weight).map(
-                lambda array: lower(array, self.rank)
-            ),
-        }
-        if self.bias is not None:
-            result["grad_bias"] = multilinear(_sum_channels, (up,), up.size // max(1, up.shape[1]))
-        return result
-
-
-def _sum_channels(array: np.ndarray) -> np.ndarray:
-    return array.sum(axis=(0, 2, 3, 4))
-
-
-def _both_sides(
-    name: str, padding: Any, rank: int, stride: tuple, kernel: tuple, dilation: tuple
-) -> tuple[tuple, tuple]:
-    """Padding before and after each axis.  'same' puts the odd element behind, as torch does."""
-    if padding == "valid":
-        return (0,) * rank, (0,) * rank
-    if padding == "same":
-        if any(s != 1 for s in stride):
-            raise RuntimeError(
-                f"{name}: padding='same' with stride {stride}; needed is stride 1, or explicit padding"
-            )
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
-    if isinstance(padding, str):
-        raise RuntimeError(f"{name}: padding {padding!r}; needed is an int, {rank} ints, 'same' or 'valid'")
-    both = per_axis(padding, rank, "padding")
-    if min(both) < 0:
-        raise RuntimeError(f"{name}: padding {both} is negative; needed is at least 0 on each axis")
-    return both, both
-
-
-def _check_call(
-    name: str,
-    input: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray | None,
-    stride: tuple,
-    dilation: tuple,
-    groups: int,
-    transposed: bool,
-) -> None:
-    if min(stride) < 1 or min(dilation) < 1:
-        raise RuntimeError(f"{name}: stride {stride}, dilation {dilation}; needed are positive values")
-    if groups < 1 or weight.shape[0] % groups or (not transposed and weight.shape[0] < groups):
-        raise RuntimeError(
-            f"{name}: groups {groups} does not divide the {weight.shape[0]} channels of "
-            f"weight {weight.shape}; needed is a positive divisor"
-        )
-    needed = weight.shape[0] if transposed else weight.shape[1] * groups
-    if input.shape[1] != needed:
-        raise RuntimeError(
-            f"{name}: input {input.shape} has {input.shape[1]} channels; weight {weight.shape} with "
-            f"groups {groups} needs {needed}"
-        )
-    out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
-    if bias is not None and bias.shape != (out_channels,):
-        raise RuntimeError(f"{name}: bias has shape {bias.shape}; needed is ({out_channels},)")
-    if min(weight.shape[2:]) < 1:
-        raise RuntimeError(f"{name}: kernel {weight.shape[2:]}; needed is at least 1 on each axis")
-
-
-def _check_transposed(name: str, padding: tuple, extra: tuple, stride: tuple, dilation: tuple) -> None:
-    if min(padding) < 0 or min(extra) < 0:
-        raise RuntimeError(
-            f"{name}: padding {padding}, output_padding {extra}; needed is at least 0 on each axis"
-        )
-    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
-        raise RuntimeError(
-            f"{name}: output_padding {extra}; needed is less than stride {stride} or dilation {dilation}"
-        )
 
 
 def _convolution_functions(rank: int) -> tuple:
@@ -251,7 +66,7 @@ def _transposed_functions(rank: int) -> tuple:
         call = Convolution(name, rank, input, weight, bias, stride, padding, dilation, groups, output_padding)
         return call.gradients(grad_output)
 
-    convolution.__doc__ = f"""Transposed convolution, {rank}-d: the linear map adjoint to conv{rank}d with the same weight.
+    convolution.__doc__ = f"""Transposed convolution, {rank}-d: the adjoint of conv{rank}d with the same weight.
 
     output[n, first(o) + c, y*stride - padding + k*dilation] += input[n, o, y] * weight[o, c, k]   from bias
 
@@ -309,13 +124,8 @@ class _ConvNd(Module):
         kernel = per_axis(kernel_size, self.rank, "kernel_size")
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *kernel)
-        self.in_channels, self.out_channels, self.kernel_size, self.groups = (
-            in_channels,
-            out_channels,
-            kernel,
-            groups,
-        )
-        self.padding_mode = padding_mode
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.weight = uniform(shape, math.prod(shape[1:]))
         self.bias = uniform((out_channels,), math.prod(shape[1:])) if bias else None
 
@@ -348,9 +158,10 @@ class _ConvNd(Module):
 class _Conv(_ConvNd):
     """{rank}-d convolution layer; with a padding_mode other than 'zeros' the input is padded so first.
 
-    Formula, shapes, error: `conv{rank}d`.  weight (out_channels, in_channels/groups, *kernel_size), bias (out_channels).
-    Raises ValueError for groups, padding or padding_mode that cannot be; calls raise RuntimeError as `conv{rank}d` does.
-    Source: torch.nn.Conv{rank}d."""
+    Formula, shapes, error: `conv{rank}d`.
+    weight (out_channels, in_channels/groups, *kernel_size), bias (out_channels).
+    Raises ValueError for groups, padding or padding_mode that cannot be; calls raise RuntimeError as
+    `conv{rank}d` does.  Source: torch.nn.Conv{rank}d."""
 
     def __init__(
         self,
@@ -365,10 +176,8 @@ class _Conv(_ConvNd):
         padding_mode="zeros",
     ):
         self._set_up(in_channels, out_channels, kernel_size, groups, bias, padding_mode)
-        self.stride, self.dilation = (
-            per_axis(stride, self.rank, "stride"),
-            per_axis(dilation, self.rank, "dilation"),
-        )
+        self.stride = per_axis(stride, self.rank, "stride")
+        self.dilation = per_axis(dilation, self.rank, "dilation")
         if isinstance(padding, str) and padding not in ("same", "valid"):
             raise ValueError(f"padding {padding!r}; needed is an int, {self.rank} ints, 'same' or 'valid'")
         if padding == "same" and any(s != 1 for s in self.stride):
@@ -391,7 +200,7 @@ class _Conv(_ConvNd):
 
     def _amounts(self) -> tuple[int, ...]:
         """Padding amounts in the order that `pad` takes them: last axis first, before and after."""
-        before, after = _both_sides(
+        before, after = both_sides(
             type(self).__name__, self.padding, self.rank, self.stride, self.kernel_size, self.dilation
         )
         return tuple(amount for pair in reversed(list(zip(before, after, strict=True))) for amount in pair)
@@ -400,18 +209,15 @@ class _Conv(_ConvNd):
         return input if self.padding_mode == "zeros" else pad(input, self._amounts(), self.padding_mode)
 
     def _unpadded(self, grad: Any, input: Any) -> Any:
-        return (
-            grad
-            if self.padding_mode == "zeros"
-            else pad_backward(grad, input, self._amounts(), self.padding_mode)[0]
-        )
+        if self.padding_mode == "zeros":
+            return grad
+        return pad_backward(grad, input, self._amounts(), self.padding_mode)[0]
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         result = super().bounded(contract, inputs, grad_outputs)
         if self.padding_mode != "zeros":
-            result["grad_input"] = pad_adjoint(
-                result["grad_input"].store(), inputs[0], self._amounts(), self.padding_mode
-            )
+            padded = result["grad_input"]  # stored in T between the two
+            result["grad_input"] = pad_adjoint(padded, inputs[0], self._amounts(), self.padding_mode)
         return result
 
 
@@ -419,8 +225,8 @@ class _ConvTranspose(_ConvNd):
     """{rank}-d transposed convolution layer; the call takes output_size, which chooses the output padding.
 
     Formula, shapes, error: `conv_transpose{rank}d`.  weight (in_channels, out_channels/groups, *kernel_size).
-    Raises ValueError for groups, padding_mode or an output_size that cannot be; calls raise RuntimeError otherwise.
-    Source: torch.nn.ConvTranspose{rank}d."""
+    Raises ValueError for groups, padding_mode or an output_size that cannot be; calls raise RuntimeError
+    otherwise.  Source: torch.nn.ConvTranspose{rank}d."""
 
     transposed = True
 
@@ -440,10 +246,8 @@ class _ConvTranspose(_ConvNd):
         if padding_mode != "zeros":
             raise ValueError(f"padding_mode {padding_mode!r}; a transposed convolution has only 'zeros'")
         self._set_up(in_channels, out_channels, kernel_size, groups, bias, padding_mode)
-        self.stride, self.dilation = (
-            per_axis(stride, self.rank, "stride"),
-            per_axis(dilation, self.rank, "dilation"),
-        )
+        self.stride = per_axis(stride, self.rank, "stride")
+        self.dilation = per_axis(dilation, self.rank, "dilation")
         self.padding = per_axis(padding, self.rank, "padding")
         self.output_padding = per_axis(output_padding, self.rank, "output_padding")
 

@@ -1,9 +1,11 @@
 """The walk of a convolution and its three readings: output, input gradient, weight gradient.
 
-    output[n, o, y] = bias[o] + sum over c, k of  input[n, first(o) + c, y*stride - padding + k*dilation] * weight[o, c, k]
+    output[n, o, y] = bias[o] + sum(input[n, first(o) + c, y*stride - padding + k*dilation] * weight[o, c, k]
+                                    for c in channels of the group, k in kernel)
 
-with first(o) the first input channel of the group of o.  There are always three spatial axes; a 1-d or 2-d layer has leading
-ones of size 1.  A transposed convolution reads the same walk with input and output side exchanged.
+with first(o) the first input channel of the group of o.  There are always three spatial axes; a 1-d or 2-d
+layer has leading ones of size 1.  A transposed convolution reads the same walk with input and output side
+exchanged.
 """
 
 from __future__ import annotations
@@ -17,18 +19,18 @@ from refimpl.taps import Kernel, inside, zeros_like_kind
 
 
 class Geometry(NamedTuple):
-    """Sizes of a convolution with three spatial axes: `inputs` and `outputs` per axis, `padding` before the first."""
+    """Sizes of a convolution with three spatial axes: `inputs` and `outputs` per axis, `padding` in front."""
 
     batch: int
     out_channels: int
     group_channels: int  # input channels of a group
     groups: int
-    inputs: tuple[int, int, int]
-    kernel: tuple[int, int, int]
-    outputs: tuple[int, int, int]
-    stride: tuple[int, int, int]
-    padding: tuple[int, int, int]
-    dilation: tuple[int, int, int]
+    inputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    outputs: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
 
     @property
     def taps(self) -> int:
@@ -42,7 +44,9 @@ class Geometry(NamedTuple):
 
 
 def taps(visit, arrays, geometry):
-    """Every tap: output y = (n, o, y0, y1, y2) reads input x = (n, i, x0, x1, x2) through weight w = (o, c, k0, k1, k2)."""
+    """Every tap: output y = (n, o, y0, y1, y2) reads input x = (n, i, x0, x1, x2) through weight w.
+
+    w = (o, c, k0, k1, k2)."""
     batch, out_channels, group_channels, groups, inputs, kernel, outputs, stride, padding, dilation = geometry
     for n in range(batch):
         for o in range(out_channels):
@@ -79,7 +83,8 @@ def taps(visit, arrays, geometry):
 def row(visit, arrays, y, x, w, first, last, stride, offset):
     """The taps of one output row, from output `first` on; stride 1 has a loop of its own.
 
-    Neither index can be negative, which the two maxima tell a compiler: without them it makes no vector instructions.
+    Neither index can be negative, which the two maxima tell a compiler: without them it makes no vector
+    instructions.
     """
     first, start = max(first, 0), max(first * stride + offset, 0)
     if stride == 1:
@@ -124,7 +129,7 @@ def read_output(
 def read_input(
     geometry: Geometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None
 ) -> np.ndarray:
-    """The input side of the walk, from output and weight side; starts at the bias (of a transposed convolution)."""
+    """The input side of the walk, from output and weight side; a transposed convolution starts at its bias."""
     channels = geometry.group_channels * geometry.groups
     grad_input = zeros_like_kind((geometry.batch, channels, *geometry.inputs), grad_output, weight)
     if bias is not None:
@@ -142,7 +147,7 @@ def read_weight(geometry: Geometry, grad_output: np.ndarray, input: np.ndarray) 
 
 
 def terms(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number of terms of each output, input gradient and weight gradient: the same walk over ones, for one channel."""
+    """Number of terms of each output, input gradient and weight gradient: the walk over ones, in one channel."""
     one = geometry._replace(batch=1, out_channels=1, group_channels=1, groups=1)
     outputs, inputs, kernel = (np.ones((1, 1, *sizes)) for sizes in (one.outputs, one.inputs, one.kernel))
     return (

@@ -1,4 +1,5 @@
-"""How far from the exact value a correct implementation may be: contracts, sums of products, library functions.
+"""How far from the exact value a correct implementation may be: contracts, sums of products, library
+functions.
 
 Every numeric literal of the suite that says how wrong a result may be stands in this file, with its
 derivation. T is the storage type, A the type in which an implementation accumulates, `u` a unit roundoff,
@@ -69,8 +70,9 @@ class Contract:
 
     store       type T in which results are stored (and operands arrive)
     accumulate  type A in which sums are accumulated and elementary functions evaluated
-    product     how the factors of a product are treated first: 'ieee' (as they are), 'tf32' or 'bf16' (rounded)
-    algorithm   'direct', or 'winograd' / 'fft' (a norm-wise bound), or a name that a family's docstring states
+    product     how the factors of a product are treated first: 'ieee' (as they are), 'tf32' or 'bf16'
+    (rounded) algorithm   'direct', or 'winograd' / 'fft' (a norm-wise bound), or a name that a family's
+    docstring states
     """
 
     store: str

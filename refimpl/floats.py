@@ -50,7 +50,7 @@ class Float:
         """
         _, exponent = np.frexp(size)  # size in [2^(exponent-1), 2^exponent)
         exponent = np.where(size > 0, np.maximum(exponent - 1, self.smallest), self.smallest)
-        half = np.ldexp(1.0, exponent - self.precision)
+        half = np.maximum(np.ldexp(1.0, exponent - self.precision), FLOATS["float64"].eta)
         return np.where(np.isfinite(size), half, np.inf)
 
 

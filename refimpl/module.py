@@ -1,4 +1,4 @@
-"""`Module`: what the classes of refimpl share: parameters and buffers as arrays, train and eval, backward, bounds."""
+"""`Module`: what refimpl's classes share: parameters and buffers as arrays, train, eval, backward, bounds."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from refimpl.error_bounds import Bounded, Contract
 class Module:
     """A layer with torch.nn's interface on numpy arrays.
 
-    A class derived from it names its `parameters` and `buffers`, keeps them as attributes (None when absent), and writes
+    A class derived from it names its `parameters` and `buffers`, keeps them as attributes (None when absent),
+    and writes
         forward(*inputs) -> output or tuple of outputs
         _backward(grad_outputs, *inputs) -> (tuple of input gradients, {parameter name: gradient})
         bounded(contract, inputs, grad_outputs) -> {name: Bounded}
-    `bounded` gives what a candidate is compared with, each value with its error bound, under the keys `output` (or
-    `output`, `indices`), `grad_input`, `grad_<parameter>` and, where a call updates them, the names of buffers.
+    `bounded` gives what a candidate is compared with, each value with its error bound, under the keys
+    `output` (or `output`, `indices`), `grad_input`, `grad_<parameter>` and, where a call updates them, the
+    names of buffers.
     """
 
     parameters: tuple[str, ...] = ()
@@ -54,7 +56,7 @@ class Module:
         return grad_inputs[0] if len(grad_inputs) == 1 else grad_inputs
 
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the outputs that have a gradient; a layer that knows them without computing says so itself."""
+        """Shapes of the outputs that have a gradient; layers that know them without computing override this."""
         outputs = self.forward(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(output.shape for output in outputs if output.dtype.kind == "f")
@@ -76,8 +78,8 @@ class Module:
                 f"{type(self).__name__}.load_state_dict: missing {missing}, not known {extra}; "
                 f"it has {sorted(own)}"
             )
-        for name, value in state.items():
-            value = np.asarray(value)
+        for name, given in state.items():
+            value = np.asarray(given)
             if value.shape != own[name].shape:
                 raise RuntimeError(
                     f"{type(self).__name__}.load_state_dict: {name} has shape {value.shape}, "
@@ -95,6 +97,6 @@ class Module:
 
 
 def uniform(shape: tuple[int, ...], fan_in: int) -> np.ndarray:
-    """Initial weights as torch documents them for Conv and Linear: U(-sqrt(k), sqrt(k)) with k = 1 / fan_in."""
+    """Initial weights as torch documents them for Conv and Linear: U(-sqrt(k), sqrt(k)), k = 1 / fan_in."""
     limit = 1.0 / np.sqrt(fan_in) if fan_in > 0 else 0.0
     return np.random.default_rng().uniform(-limit, limit, shape)

@@ -1,4 +1,4 @@
-"""Arguments and shapes, the same for every windowed layer: one value or one per axis, batched or not, sizes."""
+"""Arguments and shapes, the same for every windowed layer: one value or one per axis, batched or not."""
 
 from __future__ import annotations
 

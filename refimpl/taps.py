@@ -1,17 +1,17 @@
 """How a walk is read, interpreted or compiled.
 
-A *walk* is a function `walk(visit, arrays, geometry)` of plain nested loops that calls `visit(arrays, ...indices)`
-once for every tap of a layer ("this output element reads that input element, through that weight").
-A *reading* is what is done at a tap, usually one line.  A `Kernel` is one pair of the two:
+A *walk* is a function `walk(visit, arrays, geometry)` of plain nested loops that calls `visit(arrays,
+...indices)` once for every tap of a layer ("this output element reads that input element, through that
+weight"). A *reading* is what is done at a tap, usually one line.  A `Kernel` is one pair of the two:
 
     forward = Kernel(walk, forward_reading)
     forward((output, input, weight), geometry, work=number_of_taps)
 
-Interpreted, a kernel is just `walk(reading, arrays, geometry)`; it runs on float64 arrays and on object arrays of
-`fractions.Fraction` alike.  Compiled, the same two functions go through numba (no fastmath, so both ways give the
-same bits).  Small amounts of work stay interpreted: a kernel is compiled once the taps that it has interpreted in
-this process reach `INTERPRETED_TAPS`, so a self-test needs no compiler and a sweep does not wait.  Without numba
-everything is interpreted.
+Interpreted, a kernel is just `walk(reading, arrays, geometry)`; it runs on float64 arrays and on object
+arrays of `fractions.Fraction` alike.  Compiled, the same two functions go through numba (no fastmath, so both
+ways give the same bits).  Small amounts of work stay interpreted: a kernel is compiled once the taps that it
+has interpreted in this process reach `INTERPRETED_TAPS`, so a self-test needs no compiler and a sweep does
+not wait.  Without numba everything is interpreted.
 """
 
 from __future__ import annotations
@@ -21,30 +21,29 @@ import importlib.util
 import types
 from collections.abc import Callable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
 
-INTERPRETED_TAPS = (
-    50_000  # about 25 ms of interpreted work, the price of loading a compiled kernel from its cache
-)
+# About 25 ms of interpreted work, the price of loading a compiled kernel from its cache.
+INTERPRETED_TAPS = 50_000
 
-_mode = "auto"
+_mode = ContextVar("execution", default="auto")
 
 
 @contextmanager
 def execution(mode: str):
-    """Run every kernel inside the block 'interpreted', 'compiled' or 'auto' (the default, by amount of work)."""
-    global _mode
+    """Run every kernel inside the block 'interpreted', 'compiled' or 'auto' (by amount of work, the default)."""
     if mode not in ("auto", "interpreted", "compiled"):
         raise ValueError(f"execution mode {mode!r} is not one of 'auto', 'interpreted', 'compiled'")
     if mode == "compiled" and not compiler_present():
         raise RuntimeError("compiled execution needs numba, which is not installed: pip install numba")
-    before, _mode = _mode, mode
+    token = _mode.set(mode)
     try:
         yield
     finally:
-        _mode = before
+        _mode.reset(token)
 
 
 def compiler_present() -> bool:
@@ -53,9 +52,9 @@ def compiler_present() -> bool:
 
 
 class Kernel:
-    """A walk with one reading; call it with the arrays, the geometry and the number of taps that it will visit.
+    """A walk with one reading; call it with the arrays, the geometry and the number of taps to visit.
 
-    `inline=False` for a walk that calls its reading with `*arguments`, which numba can compile but not inline."""
+    `inline=False` for a walk that calls its reading with `*arguments`: numba compiles but cannot inline it."""
 
     def __init__(self, walk: Callable, reading: Callable, inline: bool = True):
         self.walk, self.reading, self.inline = walk, reading, "always" if inline else "never"
@@ -75,9 +74,10 @@ class Kernel:
             self.walk(self.reading, arrays, geometry)
 
     def _should_compile(self, arrays: tuple, work: int) -> bool:
-        if _mode == "interpreted" or any(array.dtype == object for array in arrays):
+        mode = _mode.get()
+        if mode == "interpreted" or any(array.dtype == object for array in arrays):
             return False
-        if _mode == "compiled" or self._compiled is not None:
+        if mode == "compiled" or self._compiled is not None:
             return True
         return self.taps_interpreted + work > INTERPRETED_TAPS and compiler_present()
 
@@ -89,7 +89,7 @@ def inside(k, inputs, outputs, stride, padding, dilation):
 
 
 def float_array(array: Any) -> np.ndarray:
-    """`array` as float64 in C order, a copy that a kernel may read; object arrays (exact numbers) stay as they are."""
+    """A copy of `array` as float64 in C order, which kernels read; exact numbers (object arrays) stay such."""
     array = np.asarray(array)
     return np.array(array, dtype=object if array.dtype == object else np.float64, order="C")
 
@@ -100,11 +100,15 @@ def zeros_like_kind(shape: tuple, *operands: np.ndarray) -> np.ndarray:
     return np.zeros(shape, dtype=object if exact else np.float64)
 
 
-# numba finds a cached function again by its name and the time stamp of its source file.  A kernel is made of several
-# functions from several files, so its name carries a fingerprint of them all.  The parts are inlined: a function that is
-# passed as an argument at run time could not be cached.
+walk: Callable  # the two that _compile puts into the globals of its copy of _kernel
+reading: Callable
+
+
+# numba finds a cached function again by its name and the time stamp of its source file.  A kernel is made of
+# several functions from several files, so its name carries a fingerprint of them all.  The parts are inlined:
+# a function that is passed as an argument at run time could not be cached.
 def _kernel(arrays, geometry):
-    walk(reading, arrays, geometry)  # noqa: F821  (both are put into this function's globals by _compile)
+    walk(reading, arrays, geometry)  # noqa: F821
 
 
 def _compile(walk: Callable, reading: Callable, inline: str) -> Callable:
@@ -119,7 +123,7 @@ def _compile(walk: Callable, reading: Callable, inline: str) -> Callable:
     return numba.njit(cache=True)(function)
 
 
-def _jit(function: Callable, parts: dict[Callable, Any], inline: str) -> Any:
+def _jit(function: Callable, parts: dict[Callable, Any], inline: Any) -> Any:
     """numba's version of a plain function, with the plain functions that it calls compiled likewise."""
     import numba
 
@@ -131,7 +135,7 @@ def _jit(function: Callable, parts: dict[Callable, Any], inline: str) -> Any:
             if isinstance(function.__globals__.get(name), types.FunctionType)
         }
         copy = types.FunctionType(function.__code__, {**function.__globals__, **called}, function.__name__)
-        parts[function] = numba.njit(copy, inline=inline)
+        parts[function] = numba.njit(inline=inline)(copy)
     return parts[function]
 
 
