@@ -274,10 +274,9 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
     mean and variance are the batch's in training, running_mean and running_var in evaluation.
     input (N, C, *L), running_mean, running_var, weight, bias (C) or None -> output (N, C, *L) float64.
-    Error: that of the statistics (`error_bounds.statistics`) and a rounding for each operation of the
-    formula. For the half types the statistics are in float32 too; results and buffers are stored once.
-    No allowance is made for a variance that overflows A: where the exact result is finite, it is asked
-    for.
+    Error: that of the statistics (`error_bounds.statistics`), a rounding for each operation of the formula.
+    For the half types the statistics are in float32 too; results and buffers are stored once.  Inputs whose
+    squares overflow A are left out of account.
     Raises RuntimeError for shapes that do not fit and for missing statistics in evaluation; ValueError in
     training for a single value a channel, for only one of the running statistics and for an eps of zero, and
     always for a negative eps.
