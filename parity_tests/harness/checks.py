@@ -11,7 +11,8 @@ import numpy as np
 
 from parity_tests.harness.candidates import CandidateError, Eager, quiet, same_bits
 from parity_tests.harness.cases import Case
-from parity_tests.harness.findings import ParityError, Probe, Tally, Verdict, demand_whole
+from parity_tests.harness.data import constructor_arguments, rejected_inputs
+from parity_tests.harness.findings import ParityError, Probe, Tally, Verdict, contract_met, demand_whole
 from parity_tests.harness.trial import Trial, trial_of
 from parity_tests.specs.spec import LayerSpec
 from refimpl.error_bounds import SuiteError
@@ -112,11 +113,10 @@ def check_rejection(
 
 def reference_rejection(spec: LayerSpec, case: Case) -> BaseException | None:
     """What the reference raises for the bad arguments of a case."""
-    rng = np.random.default_rng(0)
     try:
         with quiet():
-            layer = spec.reference(**dict(case.arguments)).train(case.mode == "train")
-            layer(*(rng.standard_normal(shape) for shape in case.shapes), *dict(case.call).values())
+            layer = spec.reference(**constructor_arguments(spec, case)).train(case.mode == "train")
+            layer(*rejected_inputs(spec, case), *dict(case.call).values())
     except Exception as error:
         return error
     return None
@@ -148,7 +148,9 @@ def run_checks(spec: LayerSpec, case: Case, candidate: Eager, **how: str) -> Ver
             break
     if not errors and not case.rejects:
         demand_whole(case, tally)
-    return Verdict(case, tally, errors, dict(trial_of(spec, case, candidate, **how).clock.seconds))
+    trial = trial_of(spec, case, candidate, **how)
+    contract = "" if case.rejects else contract_met(trial, errors)
+    return Verdict(case, tally, errors, contract, dict(trial.clock.seconds))
 
 
 def _demand_complete(trial: Trial) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,13 +31,16 @@ def device_lines(options: RunOptions) -> list[str]:
 
 
 @contextmanager
-def pinned(options: RunOptions) -> Iterator[None]:
-    """float32 precision as the options say, deterministic cudnn without benchmarks, one thread for each worker."""
+def pinned(precision: str) -> Iterator[None]:
+    """float32 products as asked for, deterministic cudnn without benchmarks, one thread a process.
+
+    One thread: the tensors are small, threads that compete for a busy machine's cores made the sweep seven times
+    slower, and the order of a sum must not depend on how many processes share the cases.
+    """
     import torch
 
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, threads // workers))
+    torch.set_num_threads(1)
     backends = torch.backends
     cudnn, matmul = backends.cudnn, backends.cuda.matmul
     settings = [
@@ -47,7 +49,7 @@ def pinned(options: RunOptions) -> Iterator[None]:
         (matmul, "allow_fp16_reduced_precision_reduction", False),
         (matmul, "allow_bf16_reduced_precision_reduction", False),
     ]
-    settings += [(place, "fp32_precision", options.precision) for place in (matmul, cudnn.conv, cudnn.rnn)]
+    settings += [(place, "fp32_precision", precision) for place in (matmul, cudnn.conv, cudnn.rnn)]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
     try:
         for owner, name, value in settings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from parity_tests.harness.cases import Case
 from parity_tests.harness.compare import Comparison, compare
 from parity_tests.harness.trial import Trial
-from refimpl.error_bounds import Bounded, Contract, SuiteError
+from refimpl.error_bounds import Bounded, Contract, SuiteError, strictest
 
 
 class ParityError(AssertionError):
@@ -58,11 +58,17 @@ class Tally:
 
 @dataclass
 class Verdict:
-    """Everything that the checks of one case said; `seconds` by part of the work."""
+    """Everything that the checks of one case said.
+
+    contract   'strictest', or the weakest of the contracts that its results meet, 'none', or 'other' where an error
+               is not about numbers; '' of a rejection
+    seconds    by part of the work
+    """
 
     case: Case
     tally: Tally
     errors: list[ParityError]
+    contract: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -126,6 +132,17 @@ def describe(trial: Trial, comparison: Comparison, met: str | None) -> str:
     else:
         lines.append(f"verdict: meets no contract of {trial.case.dtype}, required '{trial.required}'")
     return "\n".join(lines)
+
+
+def contract_met(trial: Trial, errors: Sequence[ParityError]) -> str:
+    """See `Verdict.contract`."""
+    if not errors:
+        return "strictest" if trial.required == strictest(trial.case.dtype) else str(trial.required)
+    if any(error.comparison is None for error in errors):
+        return "other"
+    ladder = ["", *(str(contract) for contract in trial.contracts)]
+    met = [error.met or "" for error in errors]
+    return "none" if "" in met else max(met, key=ladder.index)
 
 
 def demand_whole(case: Case, tally: Tally) -> None:

@@ -1,17 +1,25 @@
-"""pytest's side of the suite: options, the cases as tests, the header, the table at the end.  Hooks and fixtures only."""
+"""pytest's side of the suite: options, the cases as tests, the header, the table at the end.  Hooks and fixtures only.
+
+pytest loads this module in every run, also of other projects' tests: torch and numpy are imported where they are used.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from parity_tests.harness.options import OptionError, RunOptions, add_options, parse
+from parity_tests.harness.options import OptionError, add_options, parse
+
+if TYPE_CHECKING:
+    from parity_tests.harness.run import Run
 
 CONFORMANCE = "parity_trial"  # the fixture by which a test asks to be given every case of its family
+PROPERTY = "parity"  # under which a record travels with its test report, and a worker's plans with its farewell
+RUN: pytest.StashKey[Run] = pytest.StashKey()
+HOME = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,127 +27,71 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(group.addoption)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One case on one device: what a conformance test is given."""
-
-    spec: Any
-    case: Any
-    candidate: Any
-    run: Run
-
-    @property
-    def id(self) -> str:
-        return f"{self.case.id}-{self.candidate.device.replace(':', '')}"
-
-
-class Run:
-    """The run: options, candidates, what was planned, what came back."""
-
-    def __init__(self, options: RunOptions):
-        import torch
-
-        from parity_tests.harness import deviations, report
-        from parity_tests.harness.loading import make_candidate
-
-        self.options = options
-        self.candidates = [make_candidate(options.candidate, device) for device in options.devices]
-        self.summary = report.Summary()
-        self.records: list[dict] = []
-        self.planned: dict[str, list[Planned]] = {}
-        entries = () if options.ignore_known else deviations.ledger()
-        self.entries = {
-            candidate.device: deviations.in_force(
-                entries, candidate.name, candidate.device, torch.__version__
-            )
-            for candidate in self.candidates
-        }
-        self.errors: list[str] = []
-
-    def plan(self, family_name: str) -> list[Planned]:
-        """The cases of a family for every candidate; layers that a candidate does not reach are counted and left out."""
-        from parity_tests.harness.cases import sweep_of
-        from parity_tests.specs import family
-
-        if family_name not in self.planned:
-            planned = []
-            for spec in family(family_name):
-                sweep = sweep_of(spec, self.options)
-                self.summary.triples[spec.name] = (sweep.array.covered, sweep.array.triples)
-                self.summary.dropped.update(sweep.array.dropped)
-                for candidate in self.candidates:
-                    reached = [case for case in sweep.cases if candidate.reaches(spec, case)]
-                    if len(reached) < len(sweep.cases):
-                        self.summary.deselected[f"not reached by {candidate.name}"] += len(sweep.cases) - len(
-                            reached
-                        )
-                        if not reached:
-                            self.summary.triples.pop(spec.name, None)
-                    planned += [Planned(spec, case, candidate, self) for case in reached]
-            self.planned[family_name] = planned
-        return self.planned[family_name]
-
-    def header(self) -> dict[str, Any]:
-        import numpy as np
-        import torch
-
-        return {
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "candidate": self.options.candidate,
-            "devices": list(self.options.devices),
-            "sweep": self.options.sweep,
-            "dtype": self.options.dtype,
-            "layout": self.options.layout,
-            "seed": self.options.seed,
-            "precision": self.options.precision,
-        }
-
-
-RUN = pytest.StashKey[Run]()
-
-
 def pytest_configure(config: pytest.Config) -> None:
     """Options are judged at once, so that a wrong one is a usage error; other projects' runs are left alone."""
-    if not any("parity_tests" in str(argument) for argument in (*config.args, config.invocation_params.dir)):
-        return
-    from parity_tests.harness.devices import devices_present
+    if any(_is_ours(config, argument) for argument in config.args):
+        run_of(config)
 
-    try:
-        run = Run(parse(config.option, devices_present()))
-    except OptionError as error:
-        raise pytest.UsageError(str(error)) from error
-    config.stash[RUN] = run
-    config.pluginmanager.register(Collector(run), "parity-collector")
+
+def _is_ours(config: pytest.Config, argument: str) -> bool:
+    """Whether what pytest is to collect lies in this package, or holds it (and not as something installed)."""
+    name = argument.split("::")[0].split("[")[0]
+    if config.option.pyargs and name.split(".")[0] == HOME.name:
+        return True
+    path = (config.invocation_params.dir / name).resolve()
+    if path in (HOME, *HOME.parents):
+        return "site-packages" not in HOME.relative_to(path).parts
+    return HOME in path.parents
+
+
+def run_of(config: pytest.Config) -> Run:
+    """The run of this session, made when first asked for.  A wrong option ends the session with a sentence."""
+    if RUN not in config.stash:
+        from parity_tests.harness.devices import devices_present
+        from parity_tests.harness.run import Run
+
+        try:
+            config.stash[RUN] = Run(parse(config.option, devices_present()))
+        except OptionError as error:
+            raise pytest.UsageError(str(error)) from error
+        config.pluginmanager.register(Collector(config.stash[RUN]), "parity-collector")
+    return config.stash[RUN]
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
+    if RUN not in config.stash:
+        return []
     from parity_tests.harness.devices import device_lines
 
-    options = config.stash[RUN].options if RUN in config.stash else None
-    return [] if options is None else [*options.lines(), *device_lines(options)]
+    options = config.stash[RUN].options
+    return [*options.lines(), *device_lines(options)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if CONFORMANCE in metafunc.fixturenames:
-        planned = metafunc.config.stash[RUN].plan(metafunc.module.FAMILY)
+        planned = run_of(metafunc.config).plan(metafunc.module.FAMILY)
         metafunc.parametrize(CONFORMANCE, planned, ids=[trial.id for trial in planned])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A family without a case for this candidate gives no test at all, instead of an empty one that looks skipped."""
-    empty = [
-        item
-        for item in items
-        if _is_conformance(item) and not isinstance(item.callspec.params[CONFORMANCE], Planned)
-    ]
+    """A family without a case for this candidate gives no test at all, instead of one that looks skipped."""
+    empty = {item for item in items if _is_conformance(item) and not hasattr(_planned(item), "case")}
     if empty:
-        config.hook.pytest_deselected(items=empty)
+        config.hook.pytest_deselected(items=list(empty))
         items[:] = [item for item in items if item not in empty]
 
 
 def _is_conformance(item: Any) -> bool:
     return CONFORMANCE in getattr(item, "fixturenames", ()) and hasattr(item, "callspec")
+
+
+def _planned(item: Any) -> Any:
+    return item.callspec.params[CONFORMANCE]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if RUN in session.config.stash:
+        session.config.stash[RUN].selected = sum(map(_is_conformance, session.items))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -149,106 +101,74 @@ def _arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     from parity_tests.harness.devices import pinned
 
-    with pinned(request.config.stash[RUN].options):
+    with pinned(request.config.stash[RUN].options.precision):
         yield
 
 
-def try_case(planned: Planned, record_property: Any) -> None:
-    """Run one planned case with all its checks; fail, expect the failure, or pass, as the ledger says."""
-    from parity_tests.harness import deviations, repro
-    from parity_tests.harness.checks import run_checks
-    from parity_tests.harness.report import PROPERTY, record_of
-    from refimpl.error_bounds import strictest
-
-    run, case, candidate = planned.run, planned.case, planned.candidate
-    verdict = run_checks(planned.spec, case, candidate, precision=run.options.precision)
-    judgement = deviations.judge(run.entries[candidate.device], case.id, verdict.errors)
-    contract = f"strictest: {strictest(case.dtype)}"
-    record_property(PROPERTY, record_of(verdict, judgement, candidate.device, contract))
-    if judgement.unexpected:
-        pytest.fail(
-            repro.failure_text(planned.spec, case, candidate, judgement.unexpected, run.options),
-            pytrace=False,
-        )
-    if judgement.not_met and run.options.seed == 0:
-        names = ", ".join(f"{entry.name} ({', '.join(entry.checks)})" for entry in judgement.not_met)
-        pytest.fail(
-            f"{case.id}: the ledger expects a failure that did not come: {names}; mend the entry",
-            pytrace=False,
-        )
-    if judgement.explained_by:
-        pytest.xfail("; ".join(f"{entry.name}: {entry.cause}" for entry in judgement.explained_by))
-    if verdict.tally.tells_nothing:
-        pytest.skip(
-            f"uninformative: the bound of {', '.join(verdict.tally.tells_nothing)} is wider than its values"
-        )
-    if verdict.tally.elements == 0 and verdict.tally.facts == 0:
-        pytest.fail(f"{case.id}: nothing was compared", pytrace=False)
+def try_case(planned: Any, record_property: Any) -> None:
+    """What a conformance test does with the case it is given."""
+    planned.try_it(record_property)
 
 
 class Collector:
-    """Takes the record of every case out of its test report, in the process that reports (under xdist: not the workers)."""
+    """Takes the record of every case out of its test report, in the process that reports."""
 
     def __init__(self, run: Run):
         self.run = run
+        self.workers: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        outcome = "expected failure" if hasattr(report, "wasxfail") else report.outcome
         for name, record in report.user_properties if report.when == "call" else ():
-            if name == "parity":
-                self.run.records.append({**record, "outcome": _outcome(report)})
-                self.run.summary.add(record, _outcome(report))
+            if name == PROPERTY:
+                self.run.add(record, outcome)
 
-
-def _outcome(report: pytest.TestReport) -> str:
-    return "expected failure" if hasattr(report, "wasxfail") else report.outcome
-
-
-def _stale(run: Run) -> tuple[list[str], list[str]]:
-    """Ledger entries that matched cases of this run none of which failed: errors, and warnings where hardware decides."""
-    matched: Counter[str] = Counter()
-    explained = Counter(name for record in run.records for name in record["deviations"])
-    entries = {entry.name: entry for entries in run.entries.values() for entry in entries}
-    for record in run.records:
-        matched.update(entry.name for entry in entries.values() if entry.matches(record["id"]))
-    stale = [entries[name] for name in matched if not explained[name]]
-    whole = run.options.cases is None and run.options.seed == 0 and run.options.sweep != "quick"
-    sentence = (
-        "ledger entry {0.name!r} matched cases, and none of them fails any more: take it out or mend it"
-    )
-    return (
-        [sentence.format(entry) for entry in stale if whole and not entry.hardware],
-        [sentence.format(entry) for entry in stale if whole and entry.hardware],
-    )
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """xdist: a worker has finished, and says what it had planned."""
+        plans = getattr(node, "workeroutput", {}).get(PROPERTY)
+        if plans is not None:
+            self.workers.add(node.gateway.id)
+            self.run.processes = len(self.workers)
+            self.run.take_plans(plans)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    run = session.config.stash.get(RUN, None)
-    if run is None or hasattr(session.config, "workerinput"):
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Judge the run as a whole and write its report; a worker of xdist hands over its plans instead."""
+    config = session.config
+    if RUN not in config.stash:
         return
-    complete = not session.config.getoption("keyword") and not session.config.getoption("lf", False)
-    errors, _ = _stale(run) if complete else ([], [])
-    run.errors += errors
-    if (
-        run.records
-        and not run.summary.totals["elements"]
-        and any(not record["rejection"] for record in run.records)
-    ):
-        run.errors.append("no element was compared in the whole run")
-    if run.errors and session.exitstatus == 0:
+    run = config.stash[RUN]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[PROPERTY] = run.plans()
+        return
+    stopped = session.shouldstop or session.shouldfail or config.option.collectonly
+    stopped = bool(stopped) or session.exitstatus not in (0, 1, 5)
+    run.finish(_is_whole(config, run), stopped)
+    if run.errors and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if run.options.report is not None:
+    if run.options.report is not None and not config.option.collectonly:
         run.summary.write(run.options.report, run.header(), run.records)
+
+
+def _is_whole(config: pytest.Config, run: Run) -> bool:
+    """Whether each family that ran, ran with all cases of its sweep, so that a stale ledger entry shows."""
+    options, chosen = run.options, config.option
+    by_hand = (
+        chosen.keyword or chosen.markexpr or chosen.deselect or getattr(chosen, "lf", False)
+        or any("::" in argument for argument in config.args)
+    )  # fmt: skip
+    narrowed = (options.dtype, options.layout, options.cases) != (None, None, None) or options.seed != 0
+    return not by_hand and not narrowed and options.sweep != "quick" and options.precision == "ieee"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
-    if run is None or not run.records:
+    if run is None or not (run.records or run.errors):
         return
     terminalreporter.section("parity")
-    for line in (*run.summary.table(), "", *run.summary.closing()):
-        terminalreporter.write_line(line)
-    for warning in _stale(run)[1]:
-        terminalreporter.write_line(f"WARNING: {warning}", yellow=True)
+    for line in run.lines() if run.records else ():
+        terminalreporter.write_line(line, yellow=line.startswith("WARNING"))
     for error in run.errors:
         terminalreporter.write_line(f"ERROR: {error}", red=True)

@@ -1,8 +1,9 @@
-"""What a run found, layer by layer: collected from the test reports, shown as a table, written as JSON."""
+"""What a run found, layer by layer: collected from the records of its cases, shown as tables, written as JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -10,20 +11,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from parity_tests.harness.deviations import Deviation, Judgement
 from parity_tests.harness.findings import Verdict
-from parity_tests.harness.deviations import Judgement
-from refimpl.error_bounds import DTYPES
+from parity_tests.harness.options import DTYPES
 
-PROPERTY = "parity"
+SLOWEST = 3
+PARTS = ("candidate", "reference", "comparison", "data", "checks")
 
 
-def record_of(verdict: Verdict, judgement: Judgement, device: str, contract: str) -> dict[str, Any]:
-    """One case as plain data: it travels with the test report, also between processes."""
+def record_of(
+    verdict: Verdict, judgement: Judgement, family: str, device: str, seconds: float
+) -> dict[str, Any]:
+    """One case as plain data; `seconds` is all that its checks took, `parts` says where it went."""
     tally, case = verdict.tally, verdict.case
-    met = [error.met for error in verdict.errors]
+    parts = {part: verdict.seconds.get(part, 0.0) for part in PARTS}
+    parts["checks"] = max(0.0, seconds - sum(parts.values()))
+    excess = {
+        entry.name: max(error.excess for error in verdict.errors if entry.explains(error))
+        for entry in judgement.explained_by
+    }
     return {
         "id": case.id,
         "layer": case.layer,
+        "family": family,
         "dtype": case.dtype,
         "device": device,
         "rejection": case.rejects,
@@ -33,17 +43,17 @@ def record_of(verdict: Verdict, judgement: Judgement, device: str, contract: str
         "uninformative": tally.uninformative,
         "utilisation": {name: ratio for name, ratio in tally.utilisation.items() if ratio <= 1},
         "statistical": tally.statistical,
-        "contract": contract
-        if not met
-        else next((m for m in met if m is not None), "none")
-        if all(met)
-        else "none",
-        "errors": [{"check": error.check, "message": error.message} for error in verdict.errors],
-        "deviations": [entry.name for entry in judgement.explained_by],
+        "contract": verdict.contract,
+        "errors": [
+            {"check": error.check, "excess": error.excess, "message": error.message}
+            for error in verdict.errors
+        ],
+        "deviations": excess,
         "not_met": [entry.name for entry in judgement.not_met],
         "untested": tally.mostly_zeros if case.tier == "exact" else [],
         "tells_nothing": tally.tells_nothing,
-        "seconds": sum(verdict.seconds.values()),
+        "seconds": seconds,
+        "parts": parts,
     }
 
 
@@ -51,6 +61,7 @@ def record_of(verdict: Verdict, judgement: Judgement, device: str, contract: str
 class Row:
     """One layer on one device."""
 
+    family: str
     cases: int = 0
     failed: int = 0
     elements: int = 0
@@ -66,15 +77,18 @@ class Summary:
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     totals: Counter = field(default_factory=Counter)
-    deviations: dict[str, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    seconds: Counter = field(default_factory=Counter)
+    deviations: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     statistical: list[tuple[float, str]] = field(default_factory=list)
+    slowest: list[tuple[float, str]] = field(default_factory=list)
     tells_nothing: list[str] = field(default_factory=list)
+    untested: list[str] = field(default_factory=list)
     triples: dict[str, tuple[int, int]] = field(default_factory=dict)
     dropped: Counter = field(default_factory=Counter)
     deselected: Counter = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any], outcome: str) -> None:
-        row = self.rows.setdefault((record["layer"], record["device"]), Row())
+        row = self.rows.setdefault((record["layer"], record["device"]), Row(record["family"]))
         row.cases += 1
         row.failed += outcome == "failed"
         row.elements += record["elements"]
@@ -84,80 +98,30 @@ class Summary:
         if not record["rejection"]:
             row.contracts[record["contract"]] += 1
         row.deviations += bool(record["deviations"])
-        for name in record["deviations"]:
-            self.deviations[name]["cases"] += 1
+        for name, excess in record["deviations"].items():
+            known = self.deviations[name]
+            known["cases"] = known.get("cases", 0) + 1
+            known["worst"] = max(known.get("worst", 0.0), excess)
         if record["statistical"] > 1:
             self.statistical.append((record["statistical"], record["id"]))
-        if record["tells_nothing"]:
-            self.tells_nothing.append(record["id"])
+        self.slowest = sorted([*self.slowest, (record["seconds"], record["id"])], reverse=True)[:SLOWEST]
+        self.tells_nothing += [record["id"]] if record["tells_nothing"] else []
+        self.untested += [record["id"]] if record["untested"] else []
+        self.seconds.update(record["parts"])
         self.totals.update({key: record[key] for key in ("elements", "exact", "facts", "uninformative")})
         self.totals.update({"cases": 1, outcome: 1, "rejections": int(record["rejection"])})
 
-    def table(self) -> list[str]:
-        """layer x dtype: cases, elements, worst utilisation of the bound, contract met, deviations."""
-        head = (
-            f"{'layer':<18} {'device':<6} {'cases':>6} {'elements':>10}  "
-            + " ".join(f"{d:>8}" for d in DTYPES)
-            + "  deviations  contract met"
-        )
-        lines = [head, "-" * len(head)]
-        for (layer, device), row in self.rows.items():
-            ratios = " ".join(_ratio(row.utilisation.get(dtype)) for dtype in DTYPES)
-            weaker = [
-                f"{name} in {count}"
-                for name, count in row.contracts.most_common()
-                if not name.startswith("strictest")
-            ]
-            met = "strictest" + (f" but {'; '.join(weaker)}" if weaker else "")
-            failed = f"  {row.failed} FAILED" if row.failed else ""
-            lines.append(
-                f"{layer:<18} {device:<6} {row.cases:>6} {row.elements:>10,}  {ratios}  {row.deviations:>10}  "
-                f"{met}{failed}"
-            )
-        return lines
-
-    def closing(self) -> list[str]:
-        """Totals, coverage, drops, warnings: one line each."""
-        totals = self.totals
-        lines = [
-            f"cases {totals['cases']:,} ({totals['rejections']:,} of them rejections), elements compared "
-            f"{totals['elements']:,} ({totals['exact']:,} of them with bound 0), facts {totals['facts']:,}, "
-            f"uninformative elements {totals['uninformative']:,}",
-        ]
-        if self.triples:
-            covered, feasible = (sum(pair[i] for pair in self.triples.values()) for i in (0, 1))
-            lines.append(
-                f"triples of axis values covered: {covered:,} of {feasible:,} feasible, in {len(self.triples)} layers"
-            )
-        lines += [
-            f"dropped combinations: {count:,} ({reason})" for reason, count in self.dropped.most_common()
-        ]
-        lines += [f"not run: {count:,} ({reason})" for reason, count in self.deselected.most_common()]
-        lines += [
-            f"known deviation {name}: {count['cases']} cases"
-            for name, count in sorted(self.deviations.items())
-        ]
-        if self.statistical:
-            ratio, case = max(self.statistical)
-            lines.append(
-                f"WARNING: error above 8 u sqrt(n) ||products|| in {len(self.statistical)} cases, worst {ratio:.2f} "
-                f"in {case}: correct by the bound, unlikely by chance"
-            )
-        if self.tells_nothing:
-            lines.append(
-                f"uninformative cases (bound wider than the values): {len(self.tells_nothing)}, "
-                f"for example {self.tells_nothing[0]}"
-            )
-        return lines
-
     def write(self, path: str, header: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
-        """The same as JSON, whole or not at all: written beside and then moved into place."""
+        """All of it as JSON, whole or not at all: written beside and then moved into place."""
         content = {
             "suite": dict(header),
             "totals": dict(self.totals),
+            "seconds": dict(self.seconds),
             "dropped": dict(self.dropped),
             "not_run": dict(self.deselected),
-            "deviations": {name: dict(count) for name, count in self.deviations.items()},
+            "untested": self.untested,
+            "uninformative": self.tells_nothing,
+            "deviations": dict(self.deviations),
             "triples": {
                 layer: {"covered": pair[0], "feasible": pair[1]} for layer, pair in self.triples.items()
             },
@@ -169,9 +133,133 @@ class Summary:
         }
         target = Path(path)
         partial = target.with_name(target.name + ".part")
-        partial.write_text(json.dumps(content, indent=1))
+        partial.write_text(json.dumps(_plain(content), indent=1, allow_nan=False))
         os.replace(partial, target)
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows no infinity and no NaN: they become the words 'inf', '-inf', 'nan'."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
+
+
+def table(summary: Summary) -> list[str]:
+    """layer x dtype: cases, elements, triples covered, worst utilisation of the bound, deviations, contracts met."""
+    head = (
+        f"{'layer':<18} {'device':<6} {'cases':>6} {'elements':>11} {'triples':>8}  "
+        + " ".join(f"{dtype:>8}" for dtype in DTYPES)
+        + "  known  contract met"
+    )
+    lines = [head, "-" * len(head)]
+    for (layer, device), row in summary.rows.items():
+        ratios = " ".join(_ratio(row.utilisation.get(dtype)) for dtype in DTYPES)
+        covered, feasible = summary.triples.get(layer, (0, 0))
+        share = f"{100 * covered // feasible:>7}%" if feasible else f"{'-':>8}"
+        failed = f"  {row.failed} FAILED" if row.failed else ""
+        lines.append(
+            f"{layer:<18} {device:<6} {row.cases:>6} {row.elements:>11,} {share}  {ratios}  "
+            f"{row.deviations or '-':>5}  {_contracts(row.contracts)}{failed}"
+        )
+    return lines
+
+
+def _contracts(counts: Mapping[str, int]) -> str:
+    """The contract of most cases, then the others with their number of cases."""
+    words = {"none": "no contract", "other": "not numbers"}
+    ranked = sorted(counts, key=lambda name: (name != "strictest", -counts[name]))
+    shown = [words.get(name, name).replace("accumulation", "sums") for name in ranked]
+    weaker = [f"{counts[name]} {word}" for name, word in zip(ranked[1:], shown[1:], strict=True)]
+    return (shown[0] if shown else "-") + (f", but {', '.join(weaker)}" if weaker else "")
 
 
 def _ratio(value: float | None) -> str:
     return f"{'-':>8}" if value is None else f"{value:>8.3f}"
+
+
+def families(summary: Summary) -> list[str]:
+    """Worst utilisation of the bound, family x dtype."""
+    worst: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in summary.rows.values():
+        for dtype, ratio in row.utilisation.items():
+            worst[row.family][dtype] = max(ratio, worst[row.family].get(dtype, 0.0))
+    head = f"{'worst error / bound':<20}" + " ".join(f"{dtype:>8}" for dtype in DTYPES)
+    return [head] + [
+        f"{family:<20}" + " ".join(_ratio(ratios.get(dtype)) for dtype in DTYPES)
+        for family, ratios in worst.items()
+    ]
+
+
+def closing(summary: Summary, entries: Mapping[str, Deviation], processes: int, wall: float) -> list[str]:
+    """Totals, coverage, what was left out and why, known deviations, warnings, time: one line each."""
+    totals = summary.totals
+    outcomes = ("passed", "expected failure", "skipped", "failed")
+    lines = [
+        f"cases {totals['cases']:,}: "
+        + ", ".join(f"{totals[name]:,} {name}" for name in outcomes if totals[name])
+        + f"; {totals['rejections']:,} of them rejections",
+        f"compared {totals['elements']:,} elements, {totals['exact']:,} of them with bound 0, and "
+        f"{totals['facts']:,} facts",
+    ]
+    covered, feasible = (sum(pair[i] for pair in summary.triples.values()) for i in (0, 1))
+    if feasible:
+        lines.append(
+            f"covered {covered:,} of {feasible:,} feasible triples of axis values, in {len(summary.triples)} layers"
+        )
+    lines += [f"dropped: {count:,} combinations, {reason}" for reason, count in summary.dropped.most_common()]
+    lines += [f"not run: {count:,} cases, {reason}" for reason, count in summary.deselected.most_common()]
+    lines += _known(summary, entries)
+    lines += _warnings(summary)
+    return lines + _time(summary, processes, wall)
+
+
+def _known(summary: Summary, entries: Mapping[str, Deviation]) -> list[str]:
+    """Known deviations: cases, worst measured now and in the ledger."""
+    lines = []
+    for name, known in sorted(summary.deviations.items()):
+        worst, documented = known["worst"], entries[name].worst
+        numbers = "not a matter of numbers" if math.isinf(worst) else f"worst {worst:.1f} x the bound"
+        ledger = "" if math.isinf(worst) or math.isinf(documented) else f" (ledger {documented:.1f})"
+        lines.append(f"known deviation {name}: {known['cases']} cases, {numbers}{ledger}")
+        if worst > documented:
+            lines.append(f"WARNING: {name} is worse than the ledger says; look at it again")
+    return lines
+
+
+def _warnings(summary: Summary) -> list[str]:
+    lines = []
+    if summary.statistical:
+        ratio, case = max(summary.statistical)
+        lines.append(
+            f"WARNING: error above 8 u sqrt(n) ||products|| in {len(summary.statistical)} cases, worst {ratio:.2f} "
+            f"in {case}: correct by the bound, unlikely by chance"
+        )
+    if summary.tells_nothing:
+        lines.append(
+            f"uninformative (a bound wider than the values): {len(summary.tells_nothing)} cases, "
+            f"for example {summary.tells_nothing[0]}"
+        )
+    if summary.untested:
+        lines.append(
+            f"untested (exact results that are mostly zeros): {len(summary.untested)} cases, "
+            f"for example {summary.untested[0]}"
+        )
+    return lines
+
+
+def _time(summary: Summary, processes: int, wall: float) -> list[str]:
+    """Where the time went, and the cases a second and process that the checks alone allow."""
+    spent = sum(summary.seconds.values())
+    whole = max(wall * processes, spent)
+    if not spent:
+        return []
+    shares = [f"{part} {summary.seconds[part] / whole:.0%}" for part in PARTS]
+    slowest = ", ".join(f"{case} {seconds:.1f} s" for seconds, case in summary.slowest)
+    return [
+        f"time: {wall:.0f} s in {processes} process{'es' if processes > 1 else ''}: {', '.join(shares)}, "
+        f"pytest and waiting {(whole - spent) / whole:.0%}; {summary.totals['cases'] / whole:.0f} cases a second and "
+        f"process, {summary.totals['cases'] / spent:.0f} without pytest",
+        f"slowest: {slowest}",
+    ]

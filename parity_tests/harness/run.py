@@ -1,0 +1,191 @@
+"""The run: candidates, the cases planned for them, what came back, and what is wrong with the run as a whole."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from parity_tests.harness import deviations, report
+from parity_tests.harness.candidates import Eager
+from parity_tests.harness.cases import Case, sweep_of
+from parity_tests.harness.checks import run_checks
+from parity_tests.harness.deviations import Deviation
+from parity_tests.harness.loading import make_candidate
+from parity_tests.harness.options import RunOptions
+from parity_tests.harness.plugin import PROPERTY
+from parity_tests.harness.repro import failure_text
+from parity_tests.specs import family
+from parity_tests.specs.spec import LayerSpec
+
+
+class Run:
+    """Options and candidates; `planned` before the cases run, `records` and `summary` of those that came back."""
+
+    def __init__(self, options: RunOptions):
+        self.options = options
+        self.candidates = [make_candidate(options.candidate, device) for device in options.devices]
+        self.summary = report.Summary()
+        self.records: list[dict] = []
+        self.planned: dict[str, list[Planned]] = {}
+        self.families: dict[str, int] = {}  # number of planned cases
+        self.selected = 0  # conformance tests that pytest means to run
+        self.errors: list[str] = []
+        self.processes, self.started = 1, time.perf_counter()
+        known = () if options.ignore_known else deviations.ledger()
+        self.entries = {
+            candidate.device: deviations.in_force(known, candidate.name, candidate.device, torch.__version__)
+            for candidate in self.candidates
+        }
+
+    def plan(self, family_name: str) -> list[Planned]:
+        """A family's cases for every candidate; those that a candidate does not reach are counted and left out."""
+        if family_name not in self.planned:
+            self.planned[family_name] = [
+                planned for spec in family(family_name) for planned in self._plan_layer(spec)
+            ]
+            self.families[family_name] = len(self.planned[family_name])
+        return self.planned[family_name]
+
+    def _plan_layer(self, spec: LayerSpec) -> list[Planned]:
+        sweep, planned = sweep_of(spec, self.options), []
+        for candidate in self.candidates:
+            reached = [case for case in sweep.cases if candidate.reaches(spec, case)]
+            if len(reached) < len(sweep.cases):
+                reason = f"not reached by {candidate.name}"
+                self.summary.deselected[reason] += len(sweep.cases) - len(reached)
+            planned += [Planned(spec, case, candidate, self) for case in reached]
+        if planned:
+            self.summary.triples[spec.name] = (sweep.array.covered, sweep.array.triples)
+            self.summary.dropped.update(sweep.array.dropped)
+        return planned
+
+    def plans(self) -> dict[str, Any]:
+        """What a worker process tells the one that reports: it alone has planned the cases."""
+        return {
+            "families": self.families,
+            "triples": {name: list(pair) for name, pair in self.summary.triples.items()},
+            "dropped": dict(self.summary.dropped),
+            "deselected": dict(self.summary.deselected),
+            "selected": self.selected,
+        }
+
+    def take_plans(self, plans: Mapping[str, Any]) -> None:
+        """Every worker has the same plans, so those of one are enough."""
+        self.families = plans["families"]
+        self.summary.triples = {name: tuple(pair) for name, pair in plans["triples"].items()}
+        self.summary.dropped = Counter(plans["dropped"])
+        self.summary.deselected = Counter(plans["deselected"])
+        self.selected = plans["selected"]
+
+    def add(self, record: dict, outcome: str) -> None:
+        self.records.append({**record, "outcome": outcome})
+        self.summary.add(record, outcome)
+
+    def finish(self, whole: bool, stopped: bool) -> None:
+        """Find what is wrong with the run as a whole; `whole`: nothing was selected by hand or left out."""
+        if self.families and not sum(self.families.values()):
+            names = ", ".join(self.families)
+            self.errors.append(
+                f"no case to run: {self._what()} reaches no layer of the families {names} under these options; "
+                "name other tests, or take options off"
+            )
+        missing = self.selected - len(self.records)
+        if missing > 0 and not stopped:
+            self.errors.append(f"{missing} of {self.selected} cases gave no result: a crash, or an error of the suite")
+        compared = [record for record in self.records if not record["rejection"]]
+        if compared and not self.summary.totals["elements"]:
+            self.errors.append("no element was compared in the whole run")
+        if whole and not missing:
+            self.errors += self.stale(hardware=False)
+
+    def _what(self) -> str:
+        names = [*getattr(self.candidates[0], "functions", ()), *getattr(self.candidates[0], "classes", ())]
+        candidate = f"the candidate {self.options.candidate}"
+        return f"{candidate}, which stands in for {', '.join(names)}," if names else candidate
+
+    def known(self) -> dict[str, Deviation]:
+        return {entry.name: entry for entries in self.entries.values() for entry in entries}
+
+    def stale(self, hardware: bool) -> list[str]:
+        """Ledger entries that matched cases of this run none of which failed."""
+        explained = {name for record in self.records for name in record["deviations"]}
+        return [
+            f"ledger entry {entry.name!r} matched cases, and none of them fails any more: take it out or mend it"
+            for entry in self.known().values()
+            if entry.hardware == hardware
+            and entry.name not in explained
+            and any(entry.matches(record["id"]) for record in self.records)
+        ]
+
+    def header(self) -> dict[str, Any]:
+        options = self.options
+        return {
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "candidate": options.candidate,
+            "devices": list(options.devices),
+            "sweep": options.sweep,
+            "dtype": options.dtype,
+            "layout": options.layout,
+            "cases": options.cases,
+            "seed": options.seed,
+            "precision": options.precision,
+            "ignore_known": options.ignore_known,
+        }
+
+    def lines(self) -> list[str]:
+        """The tables and sentences at the end of a run."""
+        wall = time.perf_counter() - self.started
+        return [
+            *report.table(self.summary),
+            "",
+            *report.families(self.summary),
+            "",
+            *report.closing(self.summary, self.known(), self.processes, wall),
+        ]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One case on one device: what a conformance test is given."""
+
+    spec: LayerSpec
+    case: Case
+    candidate: Eager
+    run: Run
+
+    @property
+    def id(self) -> str:
+        return f"{self.case.id}-{self.candidate.device.replace(':', '')}"
+
+    def try_it(self, record_property: Any) -> None:
+        """Run all checks; fail, expect the failure, skip what tells nothing, or pass, as ledger and tally say."""
+        run, case, candidate = self.run, self.case, self.candidate
+        options, started = run.options, time.perf_counter()
+        verdict = run_checks(self.spec, case, candidate, precision=options.precision)
+        seconds = time.perf_counter() - started
+        judgement = deviations.judge(run.entries[candidate.device], case.id, verdict.errors)
+        record = report.record_of(verdict, judgement, self.spec.family, candidate.device, seconds)
+        record_property(PROPERTY, record)
+        if judgement.unexpected:
+            pytest.fail(failure_text(self.spec, case, candidate, judgement.unexpected, options), pytrace=False)
+        if judgement.not_met and options.seed == 0 and options.precision == "ieee":
+            names = ", ".join(f"{entry.name} ({', '.join(entry.checks)})" for entry in judgement.not_met)
+            pytest.fail(
+                f"{case.id}: the ledger expects a failure that did not come: {names}; mend the entry", pytrace=False
+            )
+        if judgement.explained_by:
+            pytest.xfail("; ".join(f"{entry.name}: {entry.cause}" for entry in judgement.explained_by))
+        if record["untested"]:
+            pytest.skip(f"untested: {', '.join(record['untested'])} is mostly zeros; a wrong result would pass")
+        if record["tells_nothing"]:
+            names = ", ".join(record["tells_nothing"])
+            pytest.skip(f"uninformative: the bound of {names} is wider than its values")
