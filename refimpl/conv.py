@@ -66,7 +66,7 @@ def _transposed_functions(rank: int) -> tuple:
         call = Convolution(name, rank, input, weight, bias, stride, padding, dilation, groups, output_padding)
         return call.gradients(grad_output)
 
-    convolution.__doc__ = f"""Transposed convolution, {rank}-d: the adjoint of conv{rank}d with the same weight.
+    convolution.__doc__ = f"""Transposed convolution, {rank}-d, the adjoint of conv{rank}d.
 
     output[n, first(o) + c, y*stride - padding + k*dilation] += input[n, o, y] * weight[o, c, k]   from bias
 

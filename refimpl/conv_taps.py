@@ -129,7 +129,7 @@ def read_output(
 def read_input(
     geometry: Geometry, grad_output: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None
 ) -> np.ndarray:
-    """The input side of the walk, from output and weight side; a transposed convolution starts at its bias."""
+    """The input side of the walk, from output and weight side; a transposed one starts at its bias."""
     channels = geometry.group_channels * geometry.groups
     grad_input = zeros_like_kind((geometry.batch, channels, *geometry.inputs), grad_output, weight)
     if bias is not None:
@@ -147,7 +147,7 @@ def read_weight(geometry: Geometry, grad_output: np.ndarray, input: np.ndarray) 
 
 
 def terms(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Number of terms of each output, input gradient and weight gradient: the walk over ones, in one channel."""
+    """Number of terms of each output, input gradient and weight gradient: the walk over ones, one channel."""
     one = geometry._replace(batch=1, out_channels=1, group_channels=1, groups=1)
     outputs, inputs, kernel = (np.ones((1, 1, *sizes)) for sizes in (one.outputs, one.inputs, one.kernel))
     return (

@@ -56,7 +56,7 @@ class Module:
         return grad_inputs[0] if len(grad_inputs) == 1 else grad_inputs
 
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the outputs that have a gradient; layers that know them without computing override this."""
+        """Shapes of the outputs that have a gradient; layers that know them override this."""
         outputs = self.forward(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         return tuple(output.shape for output in outputs if output.dtype.kind == "f")

@@ -34,7 +34,7 @@ _mode = ContextVar("execution", default="auto")
 
 @contextmanager
 def execution(mode: str):
-    """Run every kernel inside the block 'interpreted', 'compiled' or 'auto' (by amount of work, the default)."""
+    """Run every kernel inside the block 'interpreted', 'compiled' or 'auto' (by work, the default)."""
     if mode not in ("auto", "interpreted", "compiled"):
         raise ValueError(f"execution mode {mode!r} is not one of 'auto', 'interpreted', 'compiled'")
     if mode == "compiled" and not compiler_present():
@@ -54,7 +54,7 @@ def compiler_present() -> bool:
 class Kernel:
     """A walk with one reading; call it with the arrays, the geometry and the number of taps to visit.
 
-    `inline=False` for a walk that calls its reading with `*arguments`: numba compiles but cannot inline it."""
+    `inline=False` for a walk that calls its reading with `*arguments`: numba cannot inline it."""
 
     def __init__(self, walk: Callable, reading: Callable, inline: bool = True):
         self.walk, self.reading, self.inline = walk, reading, "always" if inline else "never"
@@ -89,7 +89,7 @@ def inside(k, inputs, outputs, stride, padding, dilation):
 
 
 def float_array(array: Any) -> np.ndarray:
-    """A copy of `array` as float64 in C order, which kernels read; exact numbers (object arrays) stay such."""
+    """A copy of `array` as float64 in C order, for kernels; exact numbers (object arrays) stay such."""
     array = np.asarray(array)
     return np.array(array, dtype=object if array.dtype == object else np.float64, order="C")
 

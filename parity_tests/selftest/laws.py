@@ -67,3 +67,30 @@ def fractions(rng: np.random.Generator, *shape: int) -> np.ndarray:
     for index in np.ndindex(shape):
         array[index] = Fraction(int(rng.integers(-9, 10)), int(rng.choice([1, 3, 5, 7])))
     return array
+
+
+def exactly(array: np.ndarray) -> np.ndarray:
+    """The same numbers as Fractions."""
+    exact = np.empty(np.shape(array), dtype=object)
+    for index in np.ndindex(exact.shape):
+        exact[index] = Fraction(float(array[index]))
+    return exact
+
+
+def dyadic(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Random eighths in [-8, 8]: sums of many products of them are exact in float64."""
+    return rng.integers(-64, 65, shape) / 8.0
+
+
+def same_numbers(first: np.ndarray, second: np.ndarray) -> None:
+    """Assert that two arrays hold the same numbers, whatever their types."""
+    assert np.shape(first) == np.shape(second), f"shapes {np.shape(first)} and {np.shape(second)}"
+    apart = np.asarray(first != second)
+    assert not apart.any(), f"{np.asarray(first)[apart][0]!r} is not {np.asarray(second)[apart][0]!r}"
+
+
+def same_bits(first: np.ndarray, second: np.ndarray) -> None:
+    """Assert that two float arrays are equal bit for bit."""
+    assert first.dtype == second.dtype, f"{first.dtype} and {second.dtype}"
+    assert first.shape == second.shape, f"shapes {first.shape} and {second.shape}"
+    assert first.tobytes() == second.tobytes(), "same shape, other bits"
