@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from parity_tests.harness.cases import Case
-from parity_tests.harness.data import Data, draw
+from parity_tests.harness.data import Data, constructor_arguments, draw, rejected_inputs
 from parity_tests.harness.options import OptionError
 from parity_tests.harness.outcome import (
     CandidateError,
@@ -67,13 +67,12 @@ class Eager:
 
     def rejects(self, spec: LayerSpec, case: Case) -> BaseException | None:
         """The exception that construction or call of a case raises; None if it is accepted."""
-        rng = np.random.default_rng(0)
         try:
             with self.standing_in(spec, case), quiet():
                 layer = self._make(spec, case)
                 inputs = tuple(
-                    to_tensor(rng.standard_normal(shape), case.dtype, "contiguous", self.device)
-                    for shape in case.shapes
+                    to_tensor(array, case.dtype, "contiguous", self.device)
+                    for array in rejected_inputs(spec, case)
                 )
                 if isinstance(layer, torch.nn.Module):
                     layer.to(device=self.device, dtype=getattr(torch, case.dtype)).train(case.mode == "train")
@@ -83,12 +82,20 @@ class Eager:
         return None
 
     def _make(self, spec: LayerSpec, case: Case) -> Any:
-        arguments = dict(case.arguments)
+        arguments = self._arguments(spec, case)
         if spec.is_function:
             return lambda *inputs, **call: getattr(torch.nn.functional, spec.name)(
                 *inputs, **arguments, **call
             )
         return getattr(torch.nn, spec.name)(**arguments)
+
+    def _arguments(self, spec: LayerSpec, case: Case) -> dict[str, Any]:
+        """The arguments with which the layer is made, arrays as tensors."""
+        arguments = constructor_arguments(spec, case)
+        for name, value in arguments.items():
+            if isinstance(value, np.ndarray):
+                arguments[name] = to_tensor(value, case.dtype, "contiguous", self.device)
+        return arguments
 
     def _layer(self, spec: LayerSpec, case: Case, data: Data) -> tuple[Any, dict[str, torch.Tensor]]:
         """The layer with the case's parameters and buffers put in, and its parameters."""
@@ -208,7 +215,7 @@ class StandIns(Eager):
     def _make(self, spec: LayerSpec, case: Case) -> Any:
         if spec.name in self.classes:
             self.calls += 1
-            return self.classes[spec.name](**dict(case.arguments))
+            return self.classes[spec.name](**self._arguments(spec, case))
         return super()._make(spec, case)
 
     @contextmanager

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
 from parity_tests.harness.candidates import CandidateError, Eager, quiet, same_bits
 from parity_tests.harness.cases import Case
 from parity_tests.harness.data import constructor_arguments, rejected_inputs

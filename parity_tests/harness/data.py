@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from parity_tests.harness.cases import Case
-from parity_tests.specs.spec import LayerSpec
+from parity_tests.specs.spec import Drawn, LayerSpec
 from refimpl.error_bounds import FLOATS, round_to
 
 
@@ -53,7 +54,27 @@ def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.n
     values = spec.values(case, name, rng, drawn_shape) if spec.values is not None else None
     if values is None:
         values = _general(case, name, rng, drawn_shape)
-    return np.array(np.broadcast_to(round_to(case.dtype, values), shape))
+    values = values if values.dtype.kind in "iu" else round_to(case.dtype, values)
+    return np.array(np.broadcast_to(values, shape))
+
+
+def constructor_arguments(spec: LayerSpec, case: Case) -> dict[str, Any]:
+    """The arguments with which a layer is made, each tensor among them drawn."""
+    return {
+        name: draw(spec, case, name, value.shape) if isinstance(value, Drawn) else value
+        for name, value in case.arguments
+    }
+
+
+def rejected_inputs(spec: LayerSpec, case: Case) -> tuple[np.ndarray, ...]:
+    """Inputs for arguments that are to be refused: any numbers, but indices where the spec draws indices."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for index, shape in enumerate(case.shapes):
+        values = spec.values(case, f"input{index}", rng, shape) if spec.values is not None and index else None
+        whole = values is not None and values.dtype.kind in "iu"
+        drawn.append(values if whole else rng.standard_normal(shape))
+    return tuple(drawn)
 
 
 def seed_of(case: Case, name: str) -> int:

@@ -15,7 +15,7 @@ from parity_tests.harness.findings import ParityError
 from parity_tests.harness.data import draw, seed_of
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.trial import trial_of
-from parity_tests.specs.spec import LayerSpec
+from parity_tests.specs.spec import Drawn, LayerSpec
 
 FOLDER = Path(".parity")
 INLINE = 20_000  # elements up to which a tensor is written into the script; larger ones are drawn again
@@ -152,7 +152,9 @@ def _stand_in_lines(candidate: Eager, options: RunOptions) -> str:
 
 
 def _make_lines(spec: LayerSpec, case: Case, state: Any, buffers: Sequence[str]) -> str:
-    arguments = ", ".join(f"{name}={value!r}" for name, value in case.arguments)
+    arguments = ", ".join(
+        f"{name}={name if isinstance(value, Drawn) else repr(value)}" for name, value in case.arguments
+    )
     if spec.is_function:
         return (
             f"def layer(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "

@@ -15,7 +15,7 @@ import numpy as np
 
 from parity_tests.harness.candidates import CandidateError, Eager, Outcome, quiet
 from parity_tests.harness.cases import Case
-from parity_tests.harness.data import Data, draw, make_data
+from parity_tests.harness.data import Data, constructor_arguments, draw, make_data
 from parity_tests.specs.spec import LayerSpec
 from refimpl.error_bounds import Bounded, Contract, ladder, strictest
 
@@ -49,7 +49,7 @@ class Trial:
     @cached_property
     def _layer(self) -> Any:
         with quiet():
-            return self.spec.reference(**dict(self.case.arguments))
+            return self.spec.reference(**constructor_arguments(self.spec, self.case))
 
     @cached_property
     def data(self) -> Data:

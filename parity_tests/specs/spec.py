@@ -13,10 +13,20 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A constructor argument that is a tensor: drawn like others of the case, by the argument's name."""
+
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "drawn" + "x".join(map(str, self.shape))
+
+
+@dataclass(frozen=True)
 class Built:
     """What one row of axis values means: how the layer is made and called.
 
-    arguments  constructor arguments, as passed (of a function: its keyword arguments)
+    arguments  constructor arguments, as passed (of a function: its keyword arguments); `Drawn` is a tensor
     shapes     shape of each input tensor
     call       keyword arguments of the call besides the inputs (`output_size`)
     """
@@ -74,8 +84,8 @@ class LayerSpec:
     constraints  combinations that cannot be, with the reason
     functions    names in torch.nn.functional that the layer calls (a stand-in for one of them reaches the layer);
                  or a function of the constructor's arguments that gives them
-    values       (case, name, rng, shape) -> float64 array for one tensor or None for the general way; `name` is 'input0',
-                 a parameter's or a buffer's name, or 'grad_output0'
+    values       (case, name, rng, shape) -> float64 array for one tensor (int64 for indices) or None for the
+                 general way; `name` is 'input0', a parameter's or a buffer's name, or 'grad_output0'
     multilinear  whether the contracts for products and transforms apply
     is_function  whether `name` is in torch.nn.functional rather than in torch.nn
     keeps_channels_last   whether an input in channels_last gives an output in channels_last; or a function of the
