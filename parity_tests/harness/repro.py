@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from parity_tests.harness import deviations
 from parity_tests.harness.candidates import Eager, StandIns
 from parity_tests.harness.cases import Case
-from parity_tests.harness.findings import ParityError
 from parity_tests.harness.data import draw, seed_of
+from parity_tests.harness.findings import ParityError
 from parity_tests.harness.options import RunOptions
-from parity_tests.harness.trial import trial_of
+from parity_tests.harness.trial import Trial, trial_of
 from parity_tests.specs.spec import Drawn, LayerSpec
+from refimpl.error_bounds import round_to
 
 FOLDER = Path(".parity")
+TEMPLATE = Path(__file__).with_name("repro_template.py.txt")
 INLINE = 20_000  # elements up to which a tensor is written into the script; larger ones are drawn again
 SHOWN = 12  # wrong elements that a script shows
 
@@ -26,210 +31,157 @@ def failure_text(
     spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions
 ) -> str:
     """All that a user needs to see of a failed case: what, where, numbers, bound, verdict, rerun, script."""
-    lines = []
+    arguments, lines = case.id.removeprefix(f"{case.layer}-"), []
     for error in errors:
-        lines += [
-            f"{case.layer} {error.check}, {case.id.removeprefix(case.layer + '-')}, {candidate.name}/{candidate.device}",
-            error.message,
-            "",
-        ]
-    rerun = "" if options.sweep == "default" else f" --sweep {options.sweep}"
-    rerun += "" if options.seed == 0 else f" --seed {options.seed}"
-    rerun += "" if candidate.name == "eager" else f" --candidate {candidate.name}"
-    lines.append(f'rerun: pytest parity_tests -k "{case.id}-{candidate.device.replace(":", "")}"{rerun}')
-    path = write_script(spec, case, candidate, errors, options)
-    if path is not None:
-        lines.append(f"script: {path}")
+        lines += [f"{case.layer} {error.check}, {arguments}, {candidate.name}/{candidate.device}", error.message]
+        lines += ["", *_known_of_torch(case, candidate, error)]
+    lines.append(f"rerun: {rerun(case, candidate, options)}")
+    numeric = [error for error in errors if error.comparison is not None]
+    if numeric:
+        worst = max(numeric, key=lambda error: error.excess)
+        lines.append(f"script: {_written(spec, case, candidate, worst, options)}")
     return "\n".join(lines)
 
 
-def write_script(
-    spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions
-) -> Path | None:
-    """The script for the worst numeric error of a case; None where the error is not about numbers."""
-    numeric = [error for error in errors if error.comparison is not None]
-    if not numeric:
-        return None
-    worst = max(numeric, key=lambda error: error.excess)
-    text = script(spec, case, candidate, worst, options)
-    path = FOLDER / (_file_name(case.id) + ".py")
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
+def _known_of_torch(case: Case, candidate: Eager, error: ParityError) -> list[str]:
+    """Another candidate may fail only where torch itself, on which it stands, is known to fail."""
+    if candidate.name == "eager":
+        return []
+    entries = deviations.in_force(deviations.ledger(), "eager", candidate.device, torch.__version__)
+    known = [entry for entry in entries if entry.matches(case.id) and entry.explains(error)]
+    return [f"note: torch itself is known to fail here ({entry.name}: {entry.cause})\n" for entry in known[:1]]
+
+
+def rerun(case: Case, candidate: Eager, options: RunOptions) -> str:
+    """The command that runs this case alone, with the same numbers."""
+    checkout = Path(__file__).parents[2] == Path.cwd()
+    given = [
+        ("--candidate", candidate.name, "eager"),
+        ("--device", candidate.device, "cpu"),
+        ("--sweep", options.sweep if options.sweep == "full" else "default", "default"),
+        ("--seed", str(options.seed), "0"),
+        ("--precision", options.precision, "ieee"),
+    ]
+    more = [f"{name} {value}" for name, value, default in given if value != default]
+    more += ["--ignore-known"] if options.ignore_known else []
+    where = "parity_tests" if checkout else "--pyargs parity_tests"
+    name = f"{case.id}-{candidate.device.replace(':', '')}"
+    return " ".join([f'pytest {where} -k "{name}"', *more])
+
+
+def _written(
+    spec: LayerSpec, case: Case, candidate: Eager, error: ParityError, options: RunOptions
+) -> Path | str:
+    """Where the script lies now; a folder that cannot be written must not hide the failure."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{case.id}-{candidate.device}")
+    if len(name) > 200:
+        name = f"{name[:190]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    path = FOLDER / f"{name}.py"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script(spec, case, candidate, error, options))
+    except OSError as problem:
+        return f"not written ({problem})"
     return path
 
 
-def _file_name(case_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", case_id)[:180]
-
-
 def script(spec: LayerSpec, case: Case, candidate: Eager, error: ParityError, options: RunOptions) -> str:
-    """The source of the stand-alone script: tensors, call, and for each wrong element the expected value and its bound."""
+    """The source of the script: tensors, call, and for each wrong element the expected value and its bound."""
     trial = trial_of(spec, case, candidate, precision=options.precision)
     comparison = error.comparison
     assert comparison is not None
-    expected, bound = comparison.bounded.value, comparison.bounded.error
+    value, bound = comparison.bounded.value, comparison.bounded.error
     wrong = [tuple(int(i) for i in index) for index in comparison.wrong[:SHOWN]]
-    tensors = [
-        _tensor(spec, case, f"input{i}", array, case.layout) for i, array in enumerate(trial.data.inputs)
-    ]
+    rows = [f"    ({index}, {_number(value[index])}, {_number(bound[index])})," for index in wrong]
+    names = [f"input{i}" for i in range(len(trial.data.inputs))]
+    copied = "tuple(x.clone() for x in inputs)" if dict(case.arguments).get("inplace") else "inputs"
+    parts = {
+        "@TITLE": f"{case.id}: {comparison.name}",
+        "@MESSAGE": error.message,
+        "@DEVICE": repr(candidate.device),
+        "@DTYPE": case.dtype,
+        "@PRECISION": repr(options.precision),
+        "@TENSORS": "\n".join(_tensors(trial)),
+        "@CANDIDATE": _candidate_lines(candidate),
+        "@LAYER": _layer_lines(trial),
+        "@INPUTS": ", ".join(names) + ",",
+        "@COPIED": copied,
+        "@CALL": "".join(f", {name}={value!r}" for name, value in case.call),
+        "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.grad_outputs))),
+        "@WANTED": repr(comparison.name),
+        "@ROWS": "\n".join(rows),
+    }
+    text = TEMPLATE.read_text()
+    return re.sub("|".join(parts), lambda found: parts[found.group()], text)
+
+
+def _tensors(trial: Trial) -> list[str]:
+    """A line for each tensor of the case: inputs, parameters and buffers, arguments, upstream gradients."""
+    case, buffers = trial.case, trial.reference().buffers
+    tensors = [(f"input{i}", array, case.layout) for i, array in enumerate(trial.data.inputs)]
     tensors += [
-        _tensor(
-            spec,
-            case,
-            name,
-            array,
-            case.parameter_layout if name not in trial.reference().buffers else "contiguous",
-        )
+        (name, array, "contiguous" if name in buffers else case.parameter_layout)
         for name, array in trial.data.state.items()
     ]
     tensors += [
-        _tensor(spec, case, f"grad_output{i}", array, case.layout)
-        for i, array in enumerate(trial.grad_outputs)
+        (name, draw(trial.spec, case, name, value.shape), "contiguous")
+        for name, value in case.arguments
+        if isinstance(value, Drawn)
     ]
-    rows = "\n".join(
-        f"    ({index}, {float(expected[index])!r}, {float(bound[index])!r})," for index in wrong
-    )
-    call = "".join(f", {name}={value!r}" for name, value in case.call)
-    names = [f"input{i}" for i in range(len(trial.data.inputs))]
-    parts = {
-        "title": f"{case.id}: {comparison.name}",
-        "message": error.message,
-        "device": candidate.device,
-        "dtype": case.dtype,
-        "seeds": f"SEED = {case.seed}",
-        "tensors": "\n".join(tensors),
-        "stand_ins": _stand_in_lines(candidate, options),
-        "make": _make_lines(spec, case, trial.data.state, trial.reference().buffers),
-        "inputs": ", ".join(names) + ",",
-        "call": call,
-        "train": str(case.mode == "train"),
-        "wanted": comparison.name,
-        "rows": rows,
-    }
-    return _TEMPLATE.format(**parts)
+    tensors += [(f"grad_output{i}", array, case.layout) for i, array in enumerate(trial.grad_outputs)]
+    return [
+        f"{_variable(name)} = tensor({_source(case, name, array)}, {layout!r})" for name, array, layout in tensors
+    ]
 
 
-def _tensor(spec: LayerSpec, case: Case, name: str, array: np.ndarray, layout: str) -> str:
-    """A line that makes one tensor: inline, or drawn again where it is large and came from the plain generator."""
-    variable = name.replace(".", "_")
-    if array.size <= INLINE:
-        source = f"np.array({_literal(array)}, dtype=np.{array.dtype}).reshape({array.shape})"
-    else:
-        source = f"np.random.default_rng({seed_of(case, name)}).standard_normal({array.shape})"
+def _source(case: Case, name: str, array: np.ndarray) -> str:
+    """The numbers inline, or drawn again where there are many and they came from the plain generator."""
+    if array.size > INLINE:
         again = np.random.default_rng(seed_of(case, name)).standard_normal(array.shape)
-        if not np.array_equal(draw(spec, case, name, array.shape), _rounded(again, case.dtype)):
-            source = f"np.array({_literal(array)}, dtype=np.{array.dtype}).reshape({array.shape})"
-    return f"{variable} = tensor({source}, {layout!r})"
+        if np.array_equal(array, round_to(case.dtype, again)):
+            return f"drawn({seed_of(case, name)}, {array.shape})"
+    numbers = ", ".join(_number(value) for value in array.ravel().tolist())
+    return f"np.array([{numbers}], dtype=np.{array.dtype}).reshape({array.shape})"
 
 
-def _rounded(array: np.ndarray, dtype: str) -> np.ndarray:
-    from refimpl.error_bounds import round_to
-
-    return round_to(dtype, array)
+def _number(value: Any) -> str:
+    return repr(value) if isinstance(value, int) or np.isfinite(value) else f"float('{float(value)}')"
 
 
-def _literal(array: np.ndarray) -> str:
-    return "[" + ", ".join(_number(value) for value in array.ravel().tolist()) + "]"
+def _variable(name: str) -> str:
+    return name.replace(".", "_")
 
 
-def _number(value: float) -> str:
-    return f"float('{value}')" if value != value or value in (float("inf"), float("-inf")) else repr(value)
-
-
-def _stand_in_lines(candidate: Eager, options: RunOptions) -> str:
+def _candidate_lines(candidate: Eager) -> str:
+    """The user's file or module, and the names under which it stands in."""
     if not isinstance(candidate, StandIns):
-        return ""
-    file = candidate.name.endswith(".py")
-    load = (
-        f"import importlib.util\nfound = importlib.util.spec_from_file_location('candidate', {str(Path(candidate.name).resolve())!r})\n"
-        "candidate = importlib.util.module_from_spec(found)\nfound.loader.exec_module(candidate)\n"
-        if file
-        else f"import importlib\ncandidate = importlib.import_module({candidate.name!r})\n"
-    )
-    lines = [f"torch.nn.functional.{name} = candidate.{name}" for name in candidate.functions]
-    lines += [f"torch.nn.{name} = candidate.{name}" for name in candidate.classes]
-    return load + "\n".join(lines) + "\n"
+        return "candidate, FUNCTIONS, CLASSES = None, [], []"
+    if candidate.name.endswith(".py"):
+        path = str(Path(candidate.name).resolve())
+        lines = [
+            f"found = importlib.util.spec_from_file_location('candidate', {path!r})",
+            "candidate = importlib.util.module_from_spec(found)",
+            "found.loader.exec_module(candidate)",
+        ]
+    else:
+        lines = [f"candidate = importlib.import_module({candidate.name!r})"]
+    lines.append(f"FUNCTIONS, CLASSES = {list(candidate.functions)}, {list(candidate.classes)}")
+    return "\n".join(lines)
 
 
-def _make_lines(spec: LayerSpec, case: Case, state: Any, buffers: Sequence[str]) -> str:
+def _layer_lines(trial: Trial) -> str:
+    """The layer or function with the case's arguments, parameters and buffers."""
+    spec, case = trial.spec, trial.case
     arguments = ", ".join(
-        f"{name}={name if isinstance(value, Drawn) else repr(value)}" for name, value in case.arguments
+        f"{name}={_variable(name) if isinstance(value, Drawn) else repr(value)}" for name, value in case.arguments
     )
     if spec.is_function:
         return (
             f"def layer(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "
-            f"{arguments + ', ' if arguments else ''}**call)\n\n\nparameters = {{}}\n"
+            f"{arguments}{', ' if arguments else ''}**call)\n"
         )
-    lines = [
-        f"layer = torch.nn.{spec.name}({arguments})",
-        f"layer.train({case.mode == 'train'})",
-        "parameters = {}",
-    ]
-    for name in state:
-        if name in buffers:
-            lines.append(f"layer._buffers[{name!r}] = {name}")
-        else:
-            lines.append(
-                f"layer._parameters[{name!r}] = parameters['grad_{name}'] = torch.nn.Parameter({name})"
-            )
-    return "\n".join(lines) + "\n"
-
-
-_TEMPLATE = '''"""{title}
-
-{message}
-
-Needs torch and numpy only: shows the same numbers again.
-"""
-
-import numpy as np
-import torch
-
-DEVICE, DTYPE = {device!r}, torch.{dtype}
-{seeds}
-
-
-def tensor(array, layout):
-    """The array on the device, in the dtype and memory layout of the case."""
-    kind = DTYPE if array.dtype.kind == "f" else torch.int64
-    values = torch.from_numpy(np.array(array, order="C")).to(device=DEVICE, dtype=kind)
-    if layout == "transposed" and values.dim() >= 2:
-        return values.transpose(-1, -2).contiguous().transpose(-1, -2)
-    if layout == "sliced" and values.dim() >= 1:
-        room = values.new_zeros((*values.shape[:-1], 2 * values.shape[-1] + 3))
-        return room[..., 1 : 1 + 2 * values.shape[-1] : 2].copy_(values)
-    if layout == "channels_last" and values.dim() in (4, 5):
-        return values.contiguous(memory_format=torch.channels_last if values.dim() == 4 else torch.channels_last_3d)
-    if layout == "expanded":
-        axis = next((axis for axis, size in enumerate(values.shape) if size > 1), None)
-        return values if axis is None else values.narrow(axis, 0, 1).clone().expand(values.shape)
-    return values
-
-
-{tensors}
-{stand_ins}
-{make}
-inputs = ({inputs})
-inputs = tuple(x.requires_grad_(x.is_floating_point()) for x in inputs)
-outputs = layer(*inputs{call})
-outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-results = dict(zip(("output", "indices"), outputs))
-wanted = {{"grad_input" if len(inputs) == 1 else f"grad_input{{i}}": x for i, x in enumerate(inputs) if x.requires_grad}}
-wanted |= parameters
-gradients = torch.autograd.grad(outputs[:1], list(wanted.values()), (grad_output0,), allow_unused=True)
-results |= dict(zip(wanted, gradients))
-results |= dict(layer.named_buffers()) if isinstance(layer, torch.nn.Module) else {{}}
-if {wanted!r} == "evaluated":
-    layer.train(False)
-    results["evaluated"] = layer(*inputs{call})
-
-# index, exact value, bound on the error of a correct implementation
-EXPECTED = [
-{rows}
-]
-result = results[{wanted!r}].detach().to(device="cpu", dtype=torch.float64).numpy()
-for index, exact, bound in EXPECTED:
-    error = abs(float(result[index]) - exact)
-    ratio = error / bound if bound else (0.0 if error == 0 else float("inf"))
-    print(f"{wanted}{{list(index)}} = {{result[index]:.9g}}, exact {{exact:.9g}}, bound {{bound:.3g}}, error / bound {{ratio:.3g}}")
-'''
+    lines = [f"layer = torch.nn.{spec.name}({arguments})", f"layer.train({case.mode == 'train'})"]
+    for name in trial.data.state:
+        kind = "buffers" if name in trial.reference().buffers else "parameters"
+        lines.append(f"{kind}[{name!r}] = {_variable(name)}")
+    return "\n".join(lines)
