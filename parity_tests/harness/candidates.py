@@ -99,7 +99,8 @@ class Eager:
 
     def _layer(self, spec: LayerSpec, case: Case, data: Data) -> tuple[Any, dict[str, torch.Tensor]]:
         """The layer with the case's parameters and buffers put in, and its parameters."""
-        layer, tensors = self._make(spec, case), {}
+        layer = self._make(spec, case)
+        tensors: dict[str, torch.Tensor] = {}
         if not isinstance(layer, torch.nn.Module):
             return layer, tensors
         layer.train(case.mode == "train")

@@ -29,6 +29,7 @@ class Data:
 LARGE = {"float16": 300.0, "bfloat16": 1e30, "float32": 1e30, "float64": 1e200}
 TINY = {"float16": 2.0**-12, "bfloat16": 1e-30, "float32": 1e-30, "float64": 1e-200}
 OFFSET = {"float16": 256.0, "bfloat16": 256.0, "float32": 1e4, "float64": 1e7}
+SCALES, OFFSETS = {"large": LARGE, "tiny": TINY}, {"offset": OFFSET}
 
 
 def make_data(spec: LayerSpec, case: Case, state: Mapping[str, np.ndarray]) -> Data:
@@ -53,6 +54,8 @@ def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.n
     drawn_shape = shape if axis is None else (*shape[:axis], 1, *shape[axis + 1 :])
     values = spec.values(case, name, rng, drawn_shape) if spec.values is not None else None
     if values is None:
+        if spec.values is None and case.data not in ("normal", *SCALES, *OFFSETS, *SPECIAL):
+            raise ValueError(f"{case.id}: nothing is known of the data {case.data!r}")
         values = _general(case, name, rng, drawn_shape)
     values = values if values.dtype.kind in "iu" else round_to(case.dtype, values)
     return np.array(np.broadcast_to(values, shape))
@@ -69,11 +72,11 @@ def constructor_arguments(spec: LayerSpec, case: Case) -> dict[str, Any]:
 def rejected_inputs(spec: LayerSpec, case: Case) -> tuple[np.ndarray, ...]:
     """Inputs for arguments that are to be refused: any numbers, but indices where the spec draws indices."""
     rng = np.random.default_rng(0)
-    drawn = []
+    drawn: list[np.ndarray] = []
     for index, shape in enumerate(case.shapes):
         values = spec.values(case, f"input{index}", rng, shape) if spec.values is not None and index else None
         whole = values is not None and values.dtype.kind in "iu"
-        drawn.append(values if whole else rng.standard_normal(shape))
+        drawn.append(np.asarray(values) if whole else rng.standard_normal(shape))
     return tuple(drawn)
 
 
@@ -93,26 +96,23 @@ def _general(case: Case, name: str, rng: np.random.Generator, shape: tuple[int, 
     values = rng.standard_normal(shape)
     if not name.startswith("input"):
         return values
-    if case.data == "large":
-        return values * LARGE[case.dtype]
-    if case.data == "tiny":
-        return values * TINY[case.dtype]
-    if case.data == "offset":
-        return values + OFFSET[case.dtype]
     if case.data in SPECIAL:
-        return _sprinkled(rng, values, SPECIAL[case.data], case.dtype)
-    return values
+        return _sprinkled(rng, values, SPECIAL[case.data])
+    if case.data in SCALES:
+        return values * SCALES[case.data][case.dtype]
+    return values + OFFSETS[case.data][case.dtype] if case.data in OFFSETS else values
 
 
 def _whole_numbers(case: Case, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Non-zero integers in [-a, a], with a so small that sums of products over any operand stay exact in the dtype."""
-    terms = max((math.prod(s) // max(1, min(s)) for s in case.shapes if s and math.prod(s)), default=1)
+    shapes = [shape for shape in case.shapes if shape and 0 not in shape]
+    terms = max((math.prod(shape) // min(shape) for shape in shapes), default=1)
     largest = math.sqrt(2.0 ** FLOATS[case.dtype].precision / max(1, terms))
     limit = int(min(64, max(1, largest)))
     return rng.integers(1, limit, shape, endpoint=True) * rng.choice([-1.0, 1.0], shape)
 
 
-# Special values, sprinkled over a sixth of the elements.  `None` stands for the largest finite number of the dtype.
+# Special values, sprinkled over a sixth of the elements.
 SPECIAL = {
     "nan": (math.nan,),
     "infinity": (math.inf, -math.inf),
@@ -122,7 +122,7 @@ SPECIAL = {
 }
 
 
-def _sprinkled(rng: np.random.Generator, values: np.ndarray, special: tuple, dtype: str) -> np.ndarray:
+def _sprinkled(rng: np.random.Generator, values: np.ndarray, special: tuple) -> np.ndarray:
     chosen = rng.random(values.shape) < 1 / 6
     if values.size and not chosen.any():
         chosen.flat[rng.integers(values.size)] = True

@@ -1,7 +1,7 @@
-"""The ledger of known deviations: where a candidate is known to miss the reference, as data, with staleness rules.
+"""The ledger of known deviations: where a candidate is known to miss the reference, and when that goes stale.
 
-An entry never widens a bound.  A failure that an entry names becomes an expected failure; one that it does not name stays a
-failure; an entry that matched cases none of which failed is an error of the ledger.
+An entry never widens a bound.  A failure that an entry names becomes an expected failure; one that it does not
+name stays a failure; an entry that matched cases none of which failed is an error of the ledger.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from datetime import date
 from functools import lru_cache
 from importlib import resources
 from typing import Any
-
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,9 @@ class Deviation:
     cause         what is known of it
     link          where it can be read about, '' if nowhere
     look_again    date after which somebody should look whether it still holds
-    meets         the weaker contract that the failing results do meet; a failure that does not meet it is unexpected
+    meets         the weaker contract that the failing results do meet; one that does not meet it is unexpected
+    message       regular expression found in the messages of the failures, '' for any: of failures that are not
+                  about numbers, it keeps an entry from explaining more than it means
     every         True: each matching case fails; False: some do, the numbers decide
     hardware      True: depends on the processor, so that no longer failing is a warning and not an error
     """
@@ -46,6 +47,7 @@ class Deviation:
     torch: str = ".*"
     link: str = ""
     meets: str = ""
+    message: str = ""
     every: bool = True
     hardware: bool = False
 
@@ -56,7 +58,8 @@ class Deviation:
         return bool(self._pattern.fullmatch(case_id))  # type: ignore[attr-defined]
 
     def explains(self, error: Any) -> bool:
-        return error.check in self.checks and self.meets in ("", error.met)
+        named = error.check in self.checks and self.meets in ("", error.met)
+        return named and re.search(self.message, error.message) is not None
 
 
 @lru_cache(maxsize=1)
@@ -67,7 +70,7 @@ def ledger() -> tuple[Deviation, ...]:
 
 
 def parse(text: str) -> tuple[Deviation, ...]:
-    """Entries of a ledger in TOML (`[[deviation]]` tables).  Raises ValueError for entries that are not complete."""
+    """Entries of a ledger in TOML (`[[deviation]]` tables).  Raises ValueError for incomplete ones."""
     entries = []
     for table in tomllib.loads(text).get("deviation", []):
         try:
@@ -78,6 +81,15 @@ def parse(text: str) -> tuple[Deviation, ...]:
     if len(set(names)) != len(names):
         raise ValueError(f"ledger: names are not unique: {sorted(n for n in names if names.count(n) > 1)}")
     return tuple(entries)
+
+
+def overdue(entries: Iterable[Deviation], today: date) -> list[str]:
+    """Sentences about entries that somebody should look at again by now: warnings, not errors."""
+    return [
+        f"ledger entry {entry.name!r} was to be looked at again by {entry.look_again}"
+        for entry in entries
+        if entry.look_again < today
+    ]
 
 
 def in_force(
@@ -95,7 +107,7 @@ def in_force(
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the ledger says of one case: errors that nobody expected, entries that explain the others, entries not met."""
+    """What the ledger says of one case: errors nobody expected, entries that explain the others, entries not met."""
 
     unexpected: tuple[Any, ...]
     explained_by: tuple[Deviation, ...]
@@ -103,7 +115,7 @@ class Judgement:
 
 
 def judge(entries: Sequence[Deviation], case_id: str, errors: Sequence[Any]) -> Judgement:
-    """Which errors of a case (each with a `.check` and the weaker contract it `.met`) are known, and which entries expected one that did not come."""
+    """Which errors of a case are known, and which entries expected one that did not come."""
     here = [entry for entry in entries if entry.matches(case_id)]
     failed = {error.check for error in errors}
     unexpected = tuple(error for error in errors if not any(entry.explains(error) for entry in here))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from parity_tests.harness.options import RunOptions
 
@@ -43,7 +44,7 @@ def pinned(precision: str) -> Iterator[None]:
     torch.set_num_threads(1)
     backends = torch.backends
     cudnn, matmul = backends.cudnn, backends.cuda.matmul
-    settings = [
+    settings: list[tuple[Any, str, Any]] = [
         (cudnn, "deterministic", True),
         (cudnn, "benchmark", False),
         (matmul, "allow_fp16_reduced_precision_reduction", False),

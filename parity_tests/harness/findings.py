@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -92,11 +93,14 @@ class Probe:
             if name not in self.trial.outcome.arrays:
                 raise ParityError(self.trial.case, self.check, f"{name} is missing")
             try:
-                self.array(name, self.trial.outcome.arrays[name], lambda c, n=name: self.trial.bounded(c)[n])
+                self.array(name, self.trial.outcome.arrays[name], partial(self._result, name))
             except ParityError as error:
                 worst = error if worst is None or error.excess > worst.excess else worst
         if worst is not None:
             raise worst
+
+    def _result(self, name: str, contract: Contract) -> Bounded:
+        return self.trial.bounded(contract)[name]
 
     def array(self, name: str, actual: np.ndarray, under: Callable[[Contract], Bounded]) -> None:
         """One array against the reference's, which `under` gives for a contract."""

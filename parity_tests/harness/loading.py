@@ -56,10 +56,10 @@ def _load_file(path: Path) -> Any:
         return sys.modules[module_name]  # once for all devices
     spec = importlib.util.spec_from_file_location(module_name, path.resolve())
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module, execute = importlib.util.module_from_spec(spec), spec.loader.exec_module
     sys.modules[module_name] = module
     try:
-        _imported(lambda: spec.loader.exec_module(module), str(path))
+        _imported(lambda: execute(module), str(path))
     except OptionError:
         del sys.modules[module_name]
         raise

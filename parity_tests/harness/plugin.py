@@ -35,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _is_ours(config: pytest.Config, argument: str) -> bool:
     """Whether what pytest is to collect lies in this package, or holds it (and not as something installed)."""
-    name = argument.split("::")[0].split("[")[0]
-    if config.option.pyargs and name.split(".")[0] == HOME.name:
+    name = argument.partition("::")[0]
+    if config.option.pyargs and name.partition(".")[0] == HOME.name:
         return True
     path = (config.invocation_params.dir / name).resolve()
     if path in (HOME, *HOME.parents):
@@ -119,9 +119,9 @@ class Collector:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         outcome = "expected failure" if hasattr(report, "wasxfail") else report.outcome
-        for name, record in report.user_properties if report.when == "call" else ():
-            if name == PROPERTY:
-                self.run.add(record, outcome)
+        records: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
+        for record in records if report.when == "call" else ():
+            self.run.add(record, outcome)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -35,6 +35,7 @@ def record_of(
         "layer": case.layer,
         "family": family,
         "dtype": case.dtype,
+        "tier": case.tier,
         "device": device,
         "rejection": case.rejects,
         "elements": tally.elements,
@@ -77,7 +78,7 @@ class Summary:
 
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
     totals: Counter = field(default_factory=Counter)
-    seconds: Counter = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     deviations: dict[str, dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
     statistical: list[tuple[float, str]] = field(default_factory=list)
     slowest: list[tuple[float, str]] = field(default_factory=list)
@@ -107,7 +108,8 @@ class Summary:
         self.slowest = sorted([*self.slowest, (record["seconds"], record["id"])], reverse=True)[:SLOWEST]
         self.tells_nothing += [record["id"]] if record["tells_nothing"] else []
         self.untested += [record["id"]] if record["untested"] else []
-        self.seconds.update(record["parts"])
+        for part, seconds in record["parts"].items():
+            self.seconds[part] += seconds
         self.totals.update({key: record[key] for key in ("elements", "exact", "facts", "uninformative")})
         self.totals.update({"cases": 1, outcome: 1, "rejections": int(record["rejection"])})
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class Run:
         self.records: list[dict] = []
         self.planned: dict[str, list[Planned]] = {}
         self.families: dict[str, int] = {}  # number of planned cases
+        self.whole = False  # whether each family that ran, ran with all its cases
         self.selected = 0  # conformance tests that pytest means to run
         self.errors: list[str] = []
         self.processes, self.started = 1, time.perf_counter()
@@ -102,7 +104,10 @@ class Run:
         compared = [record for record in self.records if not record["rejection"]]
         if compared and not self.summary.totals["elements"]:
             self.errors.append("no element was compared in the whole run")
-        if whole and not missing:
+        for layer, untested in _untested(self.records).items():
+            self.errors.append(f"{layer}: all {untested} exact cases are untested: mostly zeros, mend their data")
+        self.whole = whole and not missing
+        if self.whole:
             self.errors += self.stale(hardware=False)
 
     def _what(self) -> str:
@@ -123,6 +128,11 @@ class Run:
             and entry.name not in explained
             and any(entry.matches(record["id"]) for record in self.records)
         ]
+
+    def warnings(self) -> list[str]:
+        """What somebody should look at, and no reason to fail."""
+        seen = [entry for name, entry in self.known().items() if name in self.summary.deviations]
+        return deviations.overdue(seen, date.today()) + (self.stale(hardware=True) if self.whole else [])
 
     def header(self) -> dict[str, Any]:
         options = self.options
@@ -150,6 +160,7 @@ class Run:
             *report.families(self.summary),
             "",
             *report.closing(self.summary, self.known(), self.processes, wall),
+            *(f"WARNING: {line}" for line in self.warnings()),
         ]
 
 
@@ -189,3 +200,10 @@ class Planned:
         if record["tells_nothing"]:
             names = ", ".join(record["tells_nothing"])
             pytest.skip(f"uninformative: the bound of {names} is wider than its values")
+
+
+def _untested(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Layers whose every case of the exact tier is mostly zeros."""
+    exact = Counter(record["layer"] for record in records if record["tier"] == "exact")
+    untested = Counter(record["layer"] for record in records if record["untested"])
+    return {layer: count for layer, count in exact.items() if untested[layer] == count}

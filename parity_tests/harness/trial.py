@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
@@ -24,7 +24,7 @@ class Clock:
     """Seconds of each part of a trial; those of a part inside another one are counted to the inner one only."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
         self._inside = 0.0
 
     @contextmanager
