@@ -166,8 +166,9 @@ class Products:
     """What a multilinear walk tells about its sums of products: all that the bound needs.
 
     value      the sums, shape S            magnitude  the same walk on absolute values, shape S
-    terms      number of terms of each sum, broadcastable to S
-    unit       every product is a whole multiple of it (`grid` of one operand times that of the other; 0 if
+    terms      most roundings that a term of each sum can get, broadcastable to S: n for n products, 0 for
+    none unit       every product is a whole multiple of it (`grid` of one operand times that of the other; 0
+    if
                unknown),
                one number or, like `terms`, broadcastable to S
     squares    gives the same walk on squares, evaluated only when it is needed
@@ -231,16 +232,17 @@ class Products:
         return np.equal(self.terms, 0) | np.equal(self.magnitude, 0) | (representable & fits)
 
     def statistical_ratio(self, contract: Contract, error: np.ndarray) -> float:
-        """Largest error / (8 u sqrt(n) ||products||_2), what store and underflow may have cost taken off the
+        """Largest error / (8 u sqrt(n) sqrt(y^2 + ||products||_2^2)), store and underflow taken off the
         error.
 
         Worst-case bounds are loose for long sums (a correct kernel used 0.3 % of its bound at n = 576).
         Independent roundings grow like sqrt(n) instead (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019,
-        A2815): a ratio above 1 is worth a look, not a failure.  M <= sqrt(n) ||products||_2 (Cauchy-Schwarz),
-        so the walk on squares is made only where 8 u M does not already settle that the ratio is below 1;
-        then that cheaper ratio is returned.
+        A2815), each relative to a partial sum; of k terms in random order that is about k/n of the sum y, and
+        a random walk beside it. A ratio above 1 is worth a look, not a failure.  M <= sqrt(n) ||products||_2
+        (Cauchy-Schwarz), so the walk on squares is made only where 8 u M does not already settle that the
+        ratio is below 1; then that cheaper ratio is returned.
         """
-        scale = STATISTICAL_FACTOR * (FLOATS[contract.accumulate].roundoff + FLOATS["float64"].roundoff)
+        scale = STATISTICAL_FACTOR * contract.u
         error = np.maximum(error - np.multiply(self.terms, contract.eta), 0.0)
         if contract.store != contract.accumulate:
             outer = FLOATS[contract.store]
@@ -248,7 +250,7 @@ class Products:
         cheap = _largest_ratio(error, scale * self.magnitude)
         if cheap <= 1 or self.squares is None:
             return cheap
-        return _largest_ratio(error, scale * np.sqrt(self.terms * self.squares()))
+        return _largest_ratio(error, scale * np.sqrt(self.terms * (self.squares() + np.square(self.value))))
 
 
 def _largest_ratio(error: np.ndarray, scale: np.ndarray) -> float:

@@ -28,11 +28,14 @@ def statistics(values: np.ndarray, axes: tuple[int, ...], contract: Contract) ->
     Variance: two passes around a mean that is off by d find variance + d^2, d <= e.  Welford's update adds
     (x_k - m_(k-1))(x_k - m_k), which errors d_k of the means change by at most
         |d_(k-1)||x_k - m_k| + |d_k||x_k - m_(k-1)| + |d_k d_(k-1)|.
-    With S_k the exact sums of squares and D = S_k - S_(k-1), (x_k - m_k)^2 <= D and (x_k - m_(k-1))^2 <= 2 D,
-    so by Cauchy-Schwarz and k d_k <= n e that is at most n P in all.  The rest is n + 3 roundings, relative
-    to increments that are all positive.  Chan, Golub, LeVeque (The American Statistician 37(3), 1983, table
-    2) give the same orders: n u + (n u kappa)^2 for two passes, n u kappa for updates; kappa = rms /
-    deviation. One pass, E[x^2] - E[x]^2, is off by n u kappa^2: not within this bound when kappa is large.
+    With S_k the exact sums of squares and D = S_k - S_(k-1), (x_k - m_k)^2 <= D and (x_k - m_(k-1))^2 <= 2 D.
+    Each d_k has two parts.  The additions put at most gamma(k) mean|x_1..x_k| <= e on m_k: by Cauchy-Schwarz
+    that changes the sum by at most n P.  The quotients put at most 2 u sqrt(2 S_k / k) on it: that comes to
+    at most (1 + sqrt 2) sqrt(8 (1 + ln n)) u S_n, less than 5 + 4 ceil(log2 n) roundings, which are what r +
+    4 leaves beyond the n + 3 that the increments, all positive, take themselves.
+    Chan, Golub, LeVeque (The American Statistician 37(3), 1983, table 2) give the same orders: n u + (n u
+    kappa)^2 for two passes, n u kappa for updates; kappa = rms / deviation.  One pass, E[x^2] - E[x]^2, is
+    off by n u kappa^2: not within this bound when kappa is large.
     """
     n = max(1, math.prod(values.shape[axis] for axis in axes))
     roundings = n + 4 * (1 + math.ceil(math.log2(n)))
@@ -57,9 +60,13 @@ def inverse_deviation(variance: Bounded, eps: float) -> Bounded:
     total, least = variance + eps, contract.constant(eps)
     with np.errstate(all="ignore"):
         floor = np.where(variance.value >= 0, np.maximum(least.value - least.error, 0.0), 0.0)
-        # 1/sqrt(low) - 1/sqrt(t) = (t - low) / (sqrt(low) sqrt(t) (sqrt(low) + sqrt(t))), largest for the
-        # lowest
-        down = np.minimum(total.error, total.value - floor)
-        low, middle = np.sqrt(total.value - down), np.sqrt(total.value)
-        spread = np.where(total.error == 0, 0.0, down / (low * middle * (low + middle)))
+        down, up = np.minimum(total.error, total.value - floor), total.error
+        spread = np.maximum(_apart(total.value - down, total.value), _apart(total.value, total.value + up))
+        spread = np.where(total.error == 0, 0.0, spread)
         return total.apply(lambda t: 1 / np.sqrt(t), contract.library("rsqrt"), lambda t, e: spread)
+
+
+def _apart(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """1 / sqrt(low) - 1 / sqrt(high) without cancellation."""
+    first, second = np.sqrt(low), np.sqrt(high)
+    return (high - low) / (first * second * (first + second))

@@ -16,7 +16,7 @@ class Comparison:
     elements       how many were compared                exact        how many of them with bound 0
     utilisation    largest error / bound (0 where both are 0; inf where the bound is 0 and the error is not)
     wrong          indices of the elements out of bound, worst first
-    statistical    largest error / (8 u sqrt(n) ||products||_2), of sums of products; above 1 is worth a look
+    statistical    error against what is likely for sums of products (`Products.statistical_ratio`); above 1: look
     uninformative  elements whose bound is wider than the scale of the values
     reached        elements that are made of something: all, or those with at least one term where the terms are known
     zeros          how many of the reached ones have the exact value 0
