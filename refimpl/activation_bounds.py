@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,12 +34,25 @@ def beside_one(difference: Bounded, exact: np.ndarray) -> Bounded:
     Where tanh is rounded to 1, anything from 0 to `exact` may come out: twice the distance rounds to 1 in A
     there too, which leaves room for a library's own error."""
     rounded_to_one = round_to(difference.contract.accumulate, 1.0 - 2.0 * exact) == 1.0
-    return replace(difference, value=exact, error=np.where(rounded_to_one, np.abs(exact), difference.error))
+    apart = np.abs(difference.value - exact)
+    error = np.where(rounded_to_one, np.abs(exact), difference.error + apart)
+    return replace(difference, value=exact, error=error)
 
 
 def either(first: Bounded, second: Bounded) -> Bounded:
     """Two forms of one formula, both in use: whichever strays farther."""
     return replace(first, error=np.maximum(first.error, second.error + np.abs(first.value - second.value)))
+
+
+def product(first: Bounded, *others: Any) -> Bounded:
+    """A product in any order: a partial one that underflows loses eta / 2, which larger factors magnify."""
+    result, magnified = first, np.maximum(1.0, np.abs(first.value) + first.error)
+    for other in others:
+        factor = other if isinstance(other, Bounded) else first.contract.constant(other)
+        result, magnified = result * factor, magnified * np.maximum(1.0, np.abs(factor.value) + factor.error)
+    underflow = len(others) * first.contract.eta / 2 * magnified
+    never = (result.value == 0) & (result.error == 0)
+    return replace(result, error=np.where(never, 0.0, result.error + underflow))
 
 
 def logistic(x: Bounded) -> Bounded:
@@ -47,7 +61,8 @@ def logistic(x: Bounded) -> Bounded:
     direct = 1.0 / (1.0 + power)
     exact = sigmoid_values(x.value)
     overflown = power.value + power.error >= FLOATS[x.contract.accumulate].overflow
-    return replace(direct, value=exact, error=np.where(overflown, exact + direct.error, direct.error))
+    apart = np.abs(direct.value - exact) + np.where(overflown, exact, 0.0)
+    return replace(direct, value=exact, error=direct.error + apart)
 
 
 def sigmoid_values(x: np.ndarray) -> np.ndarray:
@@ -93,7 +108,8 @@ def hardsigmoid_gradient(g, x):
 
 def hardswish(x):
     """Beyond 3 the documented x, or x relu6(x + 3) / 6 with its two roundings."""
-    parabola, line = (x * (x + 3.0) * (1 / 6)).store(), either(x, (x * 6.0 * (1 / 6)).store())
+    parabola = product(x, x + 3.0, 1 / 6).store()
+    line = either(x, (x * 6.0 * (1 / 6)).store())
     return where(x.value <= -3, zero(x), where(x.value >= 3, line, parabola))
 
 
@@ -117,15 +133,15 @@ def elu(x, alpha):
 
 
 def elu_gradient(g, x, alpha):
-    return where(x.value <= 0, (g * alpha * x.exp()).store(), g)
+    return where(x.value <= 0, product(g, alpha, x.exp()).store(), g)
 
 
 def selu(x):
-    return where(x.value <= 0, (x.expm1() * SELU_ALPHA * SELU_SCALE).store(), (x * SELU_SCALE).store())
+    return where(x.value <= 0, product(x.expm1(), SELU_ALPHA, SELU_SCALE).store(), (x * SELU_SCALE).store())
 
 
 def selu_gradient(g, x):
-    return where(x.value <= 0, (g * SELU_SCALE * SELU_ALPHA * x.exp()).store(), (g * SELU_SCALE).store())
+    return where(x.value <= 0, product(g, SELU_SCALE, SELU_ALPHA, x.exp()).store(), (g * SELU_SCALE).store())
 
 
 def celu(x, alpha):
@@ -133,7 +149,7 @@ def celu(x, alpha):
 
 
 def celu_gradient(g, x, alpha):
-    return where(x.value <= 0, (g * alpha * (x * (1 / alpha)).exp() * (1 / alpha)).store(), g)
+    return where(x.value <= 0, product(g, alpha, (x * (1 / alpha)).exp(), 1 / alpha).store(), g)
 
 
 def sigmoid(x):
@@ -142,7 +158,7 @@ def sigmoid(x):
 
 def sigmoid_gradient(g, x):
     output = sigmoid(x)
-    return (g * (1.0 - output) * output).store()
+    return product(g, 1.0 - output, output).store()
 
 
 def logsigmoid(x):
@@ -163,7 +179,7 @@ def silu_gradient(g, x):
     """g s (1 + x (1 - s)), or term by term."""
     s = logistic(x)
     rest = beside_one(1.0 - s, sigmoid_values(-x.value))
-    return either(g * (s * (1.0 + x * rest)), g * s + g * x * (s * rest)).store()
+    return either(product(g, s, 1.0 + x * rest), g * s + product(g, x, s, rest)).store()
 
 
 def tanh(x):
@@ -191,8 +207,11 @@ def softplus(x, beta, threshold):
 
 
 def softplus_gradient(g, x, beta, threshold):
+    """g sigmoid(beta x), or operation by operation through log1p and exp."""
     z = x * beta
-    return _below(z, threshold, _rounds(beta), (g * logistic(z)).store(), g)
+    power = z.exp()
+    through = product(g, 1.0 / g.contract.constant(beta), 1.0 / (1.0 + power), power, beta)
+    return _below(z, threshold, _rounds(beta), either(g * logistic(z), through).store(), g)
 
 
 def _rounds(factor: float) -> bool:
@@ -264,4 +283,4 @@ def glu_gradient(g, a, b):
     """Gradients of the two halves."""
     s = logistic(b)
     rest = beside_one(1.0 - s, sigmoid_values(-b.value))
-    return (g * s).store(), (g * a * s * rest).store()
+    return (g * s).store(), product(g, a, s, rest).store()

@@ -302,8 +302,13 @@ _PRELU = LayerSpec(
         ),
         Constraint(
             ("tier", "shape"),
-            lambda tier, shape: tier == "rounding" or shape != "empty",
-            "an empty tensor has no exact tier",
+            lambda tier, shape: tier == "rounding" or shape not in ("empty", "scalar", "ones"),
+            "the gradient of the weight must meet negative inputs",
+        ),
+        Constraint(
+            ("tier", "layout"),
+            lambda tier, layout: tier == "rounding" or layout != "expanded",
+            "the gradient of the weight must meet negative inputs",
         ),
     ),
     corners=(
