@@ -33,6 +33,16 @@ _CONSTRAINTS = (
         "an empty batch has no layout",
     ),
     Constraint(
+        ("layout", "shape"),
+        lambda layout, shape: layout != "expanded" or shape not in ("two_values", "ones", "without_length"),
+        "channels of equal values have a gradient of zeros",
+    ),
+    Constraint(
+        ("shape", "data"),
+        lambda shape, data: shape != "one_channel" or data != "constant",
+        "one channel, and that constant, has a gradient of zeros",
+    ),
+    Constraint(
         ("mode", "track_running_stats", "data"),
         lambda mode, tracks, data: mode == "eval" or not tracks or data != "infinity",
         "the mean of infinities is infinite in two passes and NaN in a stream",
@@ -87,13 +97,17 @@ def _one(special: float, rng: np.random.Generator, shape: tuple[int, ...], dtype
     return values
 
 
+def _first_channel_constant(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    values = rng.standard_normal(shape)
+    values[:, 0] = rng.standard_normal()
+    return values
+
+
 # Regimes that matter to mean and variance, functions of (rng, shape, dtype); the others are the harness's.
 _INPUT: Mapping[str, Callable[..., np.ndarray]] = {
     "offset": lambda rng, shape, dtype: rng.standard_normal(shape) + _OFFSET[dtype],
     "large": lambda rng, shape, dtype: rng.standard_normal(shape) * _LARGE[dtype],
-    "constant": lambda rng, shape, dtype: np.broadcast_to(
-        rng.standard_normal((1, shape[1], *(1,) * (len(shape) - 2))), shape
-    ),
+    "constant": _first_channel_constant,
     "at_running_mean": lambda rng, shape, dtype: (
         _OFFSET[dtype] + np.where(rng.random(shape) < 0.5, _quarters(rng, shape), rng.standard_normal(shape))
     ),
