@@ -66,7 +66,7 @@ def rerun(case: Case, candidate: Eager, options: RunOptions) -> str:
     more += ["--ignore-known"] if options.ignore_known else []
     where = "parity_tests" if checkout else "--pyargs parity_tests"
     name = f"{case.id}-{candidate.device.replace(':', '')}"
-    return " ".join([f'pytest {where} -k "{name}"', *more])
+    return " ".join([f'pytest {where} -k "[{name}]"', *more])  # brackets: not also the ids that end like this one
 
 
 def _written(
