@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parity_tests.harness.cases import Case
 from refimpl.error_bounds import FLOATS
+
+if TYPE_CHECKING:
+    from parity_tests.harness.cases import Case
 
 # Every finite number of float16, and of bfloat16 those below this: beyond, squares in the documented formulas
 # overflow, which is what the corner `extreme` looks at.

@@ -1,0 +1,246 @@
+"""How the suite is built stays so: who imports whom, torch's signatures, docstrings, no typed tolerances, one
+file each."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import refimpl
+from parity_tests.specs import FAMILIES
+
+ROOT = Path(refimpl.__file__).parent.parent
+FOLDERS = {
+    "refimpl": "{}.py",
+    "parity_tests/specs": "{}.py",
+    "parity_tests/faults": "{}.py",
+    "parity_tests/conformance": "test_{}.py",
+    "parity_tests/selftest": "test_{}.py",
+}
+BELOW_SPECS = ("parity_tests.harness.covering",)
+STANDARD = {"numpy", "refimpl", *sys.stdlib_module_names}
+
+PUBLIC = sorted(
+    {name for family in FAMILIES for name in importlib.import_module(f"refimpl.{family}").__all__}
+)
+FUNCTIONS = [
+    name for name in PUBLIC if inspect.isfunction(getattr(refimpl, name)) and not name.endswith("_backward")
+]
+BACKWARDS = [name for name in PUBLIC if name.endswith("_backward")]
+CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(refimpl, name))]
+
+# Where the reference's signature is not torch's, and why.
+OTHER_SIGNATURES = {
+    "Hardtanh": "torch still takes min_value and max_value, deprecated names that only warn",
+}
+
+
+def sources(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Modules that a file imports, and whether at its top level rather than where they are used."""
+    tree, found = ast.parse(path.read_text()), []
+    for node in (node for part in tree.body if not for_types_only(part) for node in ast.walk(part)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node in tree.body) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.module or "", node in tree.body))
+    return found
+
+
+def for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# Who imports whom.
+
+
+def test_importing_refimpl_loads_nothing_of_the_trial():
+    code = (
+        "import sys, refimpl; print(sorted({'torch', 'pytest', 'parity_tests', 'numba'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sources("refimpl"), ids=name_of)
+def test_refimpl_imports_numpy_and_the_standard_library(path):
+    """numba only where something is compiled, never at the top of a file."""
+    for module, at_top in imports(path):
+        first = module.partition(".")[0]
+        assert first in STANDARD or (first == "numba" and not at_top and path.name == "taps.py"), module
+
+
+@pytest.mark.parametrize("path", sources("parity_tests"), ids=name_of)
+def test_knowledge_flows_one_way(path):
+    """refimpl <- specs <- harness <- tests; of the harness a specification may use only the covering
+    arrays."""
+    kind = path.parent.name
+    forbidden = {
+        "specs": (
+            "parity_tests.harness",
+            "parity_tests.faults",
+            "parity_tests.selftest",
+            "parity_tests.conformance",
+        ),
+        "harness": ("parity_tests.selftest", "parity_tests.conformance", "parity_tests.benchmarks"),
+        "faults": ("parity_tests.selftest", "parity_tests.conformance", "parity_tests.benchmarks"),
+    }.get(kind, ())
+    for module, _ in imports(path):
+        assert not module.startswith(forbidden) or module in BELOW_SPECS, module
+
+
+@pytest.mark.parametrize("path", sources("parity_tests/specs"), ids=name_of)
+def test_specifications_do_not_need_torch(path):
+    assert not [module for module, _ in imports(path) if module.partition(".")[0] in ("torch", "pytest")]
+
+
+# One concept, one file name everywhere.
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_its_file_everywhere(family, folder):
+    assert (ROOT / folder / FOLDERS[folder].format(family)).is_file()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_public_names_are_exported(family):
+    names = importlib.import_module(f"refimpl.{family}").__all__
+    assert names and all(hasattr(refimpl, name) for name in names)
+
+
+# No typed tolerances.
+
+
+@pytest.mark.parametrize("path", sources("refimpl", "parity_tests"), ids=name_of)
+def test_no_typed_tolerances(path):
+    """Bounds are derived in error_bounds.py; the words for typed ones appear nowhere else."""
+    if path.name != "error_bounds.py":
+        words = "|".join(
+            ["r" + "tol", "a" + "tol", "all" + "close", "is" + "close", "assert_" + "close", "app" + "rox"]
+        )
+        assert re.findall(rf"\b(?:assert_)?({words})\b", path.read_text()) == []
+
+
+# torch's names, arguments and defaults.
+
+
+def parameters(signature: inspect.Signature) -> list[tuple]:
+    return [
+        (p.name, p.default)
+        for p in signature.parameters.values()
+        if p.name not in ("device", "dtype", "self")
+    ]
+
+
+def torchs(name: str):
+    """torch's own; of the poolings, which choose between two functions, the one whose signature is written
+    down."""
+    torch = pytest.importorskip("torch")
+    space = torch.nn if name in CLASSES else torch.nn.functional
+    return getattr(space, f"{name}_with_indices", None) or getattr(space, name)
+
+
+def signature_of(thing) -> inspect.Signature | None:
+    """torch's signature of a function or class, from its docstring where Python knows none; None without
+    either."""
+    if inspect.isclass(thing) and "__init__" not in vars(thing):
+        base = next(base for base in thing.__mro__ if "__init__" in vars(base))
+        return inspect.Signature() if base.__name__ == "Module" else inspect.signature(base)
+    try:
+        signature = inspect.signature(thing)
+    except ValueError:
+        signature = None
+    if signature is None or {"args", "kwargs"} <= set(signature.parameters):
+        documented = re.search(r"^\s*\w+\((.*?)\)\s*->", thing.__doc__ or "", re.MULTILINE | re.DOTALL)
+        if documented is None:
+            return None
+        namespace: dict = {}
+        exec(f"def documented({documented[1].replace('*, ', '')}): pass", namespace)
+        signature = inspect.signature(namespace["documented"])
+    return signature
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_signature_is_torchs(name, record_property):
+    own = getattr(refimpl, name)
+    theirs = torchs(name)
+    signature = signature_of(theirs)
+    if signature is None:
+        pytest.skip(f"torch gives no signature of {name}, neither to Python nor in its docstring")
+    expected, found = parameters(signature), parameters(inspect.signature(own))
+    if name in OTHER_SIGNATURES:
+        assert found != expected, f"{name}: {OTHER_SIGNATURES[name]}: no longer so"
+        expected = expected[: len(found)]
+    assert found == expected
+    record_property("parameters", len(found))
+
+
+def test_most_signatures_can_be_compared():
+    known = [name for name in [*FUNCTIONS, *CLASSES] if signature_of(torchs(name)) is not None]
+    print(f"signatures compared with torch's: {len(known)} of {len(FUNCTIONS) + len(CLASSES)}")
+    assert len(known) > 60
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_a_backward_takes_the_gradient_and_then_its_functions_arguments(name):
+    """`inplace` and `return_indices` change no gradient; what the call drew or found (None by default) may
+    follow."""
+    of_function = parameters(inspect.signature(getattr(refimpl, name.removesuffix("_backward"))))
+    first, *found = parameters(inspect.signature(getattr(refimpl, name)))
+    shared = [p for p in of_function if p[0] not in ("return_indices", "inplace")]
+    assert first[0] == "grad_output"
+    assert [p for p in found if p[0] != "inplace"][: len(shared)] == shared
+    assert all(p in of_function or p[1] is None for p in found)
+
+
+def test_every_function_has_its_backward():
+    assert set(FUNCTIONS) == {name.removesuffix("_backward") for name in BACKWARDS}
+
+
+# Docstrings: sentence, formula or shape, error, what it raises, source.
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_docstring_of_a_function(name):
+    text = inspect.getdoc(getattr(refimpl, name))
+    sentence = text.splitlines()[0] if "." in text.splitlines()[0] else text.split("\n\n")[0]
+    assert sentence.endswith("."), f"{name} begins with no sentence: {sentence!r}"
+    assert "->" in text or "Shapes" in text, f"{name}: no shapes"
+    assert re.search(r"\b[Ee]rror\b", text), f"{name}: no error"
+    assert re.search(r"\b([Rr]aises|exceptions)\b", text), f"{name}: not said what it raises"
+    assert "Source: torch.nn.functional." in text, f"{name}: no source"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_docstring_of_a_class(name):
+    text = inspect.getdoc(getattr(refimpl, name))
+    assert f"torch.nn.{name}" in text, f"{name}: no source"
+    assert re.search(r"formula|error|Error|as `|:", text), (
+        f"{name}: neither formula nor error, and no reference"
+    )
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_docstring_of_a_backward(name):
+    assert re.match(r"Gradients? of sum\(grad_output \* ", inspect.getdoc(getattr(refimpl, name)))
+
+
+# Sizes: one concept a file.
+
+
+@pytest.mark.parametrize("path", sources("refimpl"), ids=name_of)
+def test_a_reference_module_is_short(path):
+    assert len(path.read_text().splitlines()) <= 470
