@@ -100,10 +100,11 @@ class Contract:
     def rounding(self, size: np.ndarray, roundings: float = 1.0) -> np.ndarray:
         """So many roundings of results of magnitude at most `size`, in A by a candidate and in float64
         here."""
-        spacing = FLOATS["float64"].half_spacing(size)
+        spacing = FLOATS[self.accumulate].half_spacing(size)
         if self.accumulate == "float64":
             return 2.0 * roundings * spacing
-        return roundings * (FLOATS[self.accumulate].half_spacing(size) + spacing)
+        own = FLOATS["float64"]
+        return roundings * (spacing + own.roundoff * size + own.eta)
 
     def stored(self, value: np.ndarray, error: np.ndarray) -> np.ndarray:
         """The error of numbers of A within `error` of `value` once they are rounded to T; the same when A is

@@ -42,17 +42,20 @@ class Float:
         return (2.0 - 2.0**-self.precision) * 2.0**self.largest if self.largest < 1023 else np.inf
 
     def half_spacing(self, size: np.ndarray) -> np.ndarray:
-        """The largest error of rounding any number of magnitude at most `size` to nearest; never less than
-        eta / 2.
+        """The largest error of rounding any number of magnitude at most `size` to nearest.
 
-        Numbers in [2^k, 2^(k+1)) are 2^(k+1) u apart, hence 2^k u <= u |x|; below the smallest normal eta
-        apart.
+        Numbers in [2^k, 2^(k+1)) are 2^(k+1) u apart, hence 2^k u <= u |x|; below the smallest normal they
+        are eta apart.  Half of float64's eta is no float64: there it is eta.  inf where size is not finite.
         """
-        _, exponent = np.frexp(size)  # size in [2^(exponent-1), 2^exponent)
-        exponent = np.where(size > 0, np.maximum(exponent - 1, self.smallest), self.smallest)
-        half = np.maximum(np.ldexp(1.0, exponent - self.precision), FLOATS["float64"].eta)
-        return np.where(np.isfinite(size), half, np.inf)
+        normal = np.maximum(size, 2.0**self.smallest)
+        power = (normal.view(np.int64) & _EXPONENT_BITS).view(
+            np.float64
+        )  # the 2^k: all but the exponent cleared
+        half = power * self.roundoff
+        return np.maximum(half, self.eta) if self.precision == 53 else half
 
+
+_EXPONENT_BITS = 0x7FF << 52  # of a float64; those of NaN are those of infinity
 
 # IEEE 754-2019 table 3.5; bfloat16 and tf32 as published by their vendors (8 exponent bits, 7 and 10 fraction
 # bits).
