@@ -15,7 +15,9 @@ def all_faults() -> dict[str, Fault]:
 
 def all_controls() -> dict[str, Control]:
     """Every correct but different implementation, under `family/name`."""
-    return {f"{family}/{control.name}": control for family in FAMILIES for control in _module(family).CONTROLS}
+    return {
+        f"{family}/{control.name}": control for family in FAMILIES for control in _module(family).CONTROLS
+    }
 
 
 def _module(family: str):

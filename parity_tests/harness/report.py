@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Summary:
                 layer: {"covered": pair[0], "feasible": pair[1]} for layer, pair in self.triples.items()
             },
             "layers": [
-                {"layer": layer, "device": device, **asdict(row)}
+                {"layer": layer, "device": device, **vars(row)}
                 for (layer, device), row in self.rows.items()
             ],
             "cases": list(records),
