@@ -140,7 +140,7 @@ def run_checks(spec: LayerSpec, case: Case, candidate: Eager, **how: str) -> Ver
         except ParityError as error:
             errors.append(error)
         except CandidateError as error:
-            errors.append(ParityError(case, name, str(error)))
+            errors.append(ParityError(case, name, str(error), place=error.place))
             break
         if name == "metadata" and errors:
             break

@@ -24,9 +24,11 @@ class ParityError(AssertionError):
         message: str,
         comparison: Comparison | None = None,
         met: str | None = None,
+        place: str = "",
     ):
         super().__init__(message)
-        self.case, self.check, self.message, self.comparison, self.met = case, check, message, comparison, met
+        self.case, self.check, self.message, self.place = case, check, message, place
+        self.comparison, self.met = comparison, met
 
     @property
     def excess(self) -> float:

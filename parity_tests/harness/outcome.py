@@ -14,7 +14,11 @@ from parity_tests.harness.tensors import channels_last_format, to_array
 
 
 class CandidateError(AssertionError):
-    """The candidate raised, or gave something that is no result at all."""
+    """The candidate raised (at `place`, where that is known), or gave something that is no result at all."""
+
+    def __init__(self, message: str, place: str = ""):
+        super().__init__(message)
+        self.place = place
 
 
 @contextmanager

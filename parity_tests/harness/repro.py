@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from parity_tests.harness import deviations
 from parity_tests.harness.candidates import Eager, StandIns
 from parity_tests.harness.cases import Case
+from parity_tests.harness.compare import Comparison
 from parity_tests.harness.data import draw, seed_of
 from parity_tests.harness.findings import ParityError
 from parity_tests.harness.options import RunOptions
@@ -24,7 +23,7 @@ from refimpl.error_bounds import round_to
 FOLDER = Path(".parity")
 TEMPLATE = Path(__file__).with_name("repro_template.py.txt")
 INLINE = 20_000  # elements up to which a tensor is written into the script; larger ones are drawn again
-SHOWN = 12  # wrong elements that a script shows
+SHOWN = 12  # wrong elements of each result that a script shows
 
 
 def failure_text(
@@ -33,23 +32,14 @@ def failure_text(
     """All that a user needs to see of a failed case: what, where, numbers, bound, verdict, rerun, script."""
     arguments, lines = case.id.removeprefix(f"{case.layer}-"), []
     for error in errors:
-        lines += [f"{case.layer} {error.check}, {arguments}, {candidate.name}/{candidate.device}", error.message]
-        lines += ["", *_known_of_torch(case, candidate, error)]
+        lines.append(f"{case.layer} {error.check}, {arguments}, {candidate.name}/{candidate.device}")
+        lines.append(error.message + (f" ({error.place})" if error.place else ""))
+        lines.append("")
     lines.append(f"rerun: {rerun(case, candidate, options)}")
-    numeric = [error for error in errors if error.comparison is not None]
-    if numeric:
-        worst = max(numeric, key=lambda error: error.excess)
-        lines.append(f"script: {_written(spec, case, candidate, worst, options)}")
+    found = [error.comparison for error in errors if error.comparison is not None]
+    if found:
+        lines.append(f"script: {_written(spec, case, candidate, found, options)}")
     return "\n".join(lines)
-
-
-def _known_of_torch(case: Case, candidate: Eager, error: ParityError) -> list[str]:
-    """Another candidate may fail only where torch itself, on which it stands, is known to fail."""
-    if candidate.name == "eager":
-        return []
-    entries = deviations.in_force(deviations.ledger(), "eager", candidate.device, torch.__version__)
-    known = [entry for entry in entries if entry.matches(case.id) and entry.explains(error)]
-    return [f"note: torch itself is known to fail here ({entry.name}: {entry.cause})\n" for entry in known[:1]]
 
 
 def rerun(case: Case, candidate: Eager, options: RunOptions) -> str:
@@ -70,7 +60,7 @@ def rerun(case: Case, candidate: Eager, options: RunOptions) -> str:
 
 
 def _written(
-    spec: LayerSpec, case: Case, candidate: Eager, error: ParityError, options: RunOptions
+    spec: LayerSpec, case: Case, candidate: Eager, found: Sequence[Comparison], options: RunOptions
 ) -> Path | str:
     """Where the script lies now; a folder that cannot be written must not hide the failure."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{case.id}-{candidate.device}")
@@ -79,25 +69,21 @@ def _written(
     path = FOLDER / f"{name}.py"
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(script(spec, case, candidate, error, options))
+        path.write_text(script(spec, case, candidate, found, options))
     except OSError as problem:
         return f"not written ({problem})"
     return path
 
 
-def script(spec: LayerSpec, case: Case, candidate: Eager, error: ParityError, options: RunOptions) -> str:
+def script(
+    spec: LayerSpec, case: Case, candidate: Eager, found: Sequence[Comparison], options: RunOptions
+) -> str:
     """The source of the script: tensors, call, and for each wrong element the expected value and its bound."""
     trial = trial_of(spec, case, candidate, precision=options.precision)
-    comparison = error.comparison
-    assert comparison is not None
-    value, bound = comparison.bounded.value, comparison.bounded.error
-    wrong = [tuple(int(i) for i in index) for index in comparison.wrong[:SHOWN]]
-    rows = [f"    ({index}, {_number(value[index])}, {_number(bound[index])})," for index in wrong]
     names = [f"input{i}" for i in range(len(trial.data.inputs))]
     copied = "tuple(x.clone() for x in inputs)" if dict(case.arguments).get("inplace") else "inputs"
     parts = {
-        "@TITLE": f"{case.id}: {comparison.name}",
-        "@MESSAGE": error.message,
+        "@TITLE": f"{case.id}: {', '.join(comparison.name for comparison in found)}",
         "@DEVICE": repr(candidate.device),
         "@DTYPE": case.dtype,
         "@PRECISION": repr(options.precision),
@@ -108,11 +94,18 @@ def script(spec: LayerSpec, case: Case, candidate: Eager, error: ParityError, op
         "@COPIED": copied,
         "@CALL": "".join(f", {name}={value!r}" for name, value in case.call),
         "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.grad_outputs))),
-        "@WANTED": repr(comparison.name),
-        "@ROWS": "\n".join(rows),
+        "@EVALUATED": str(any(comparison.name == "evaluated" for comparison in found)),
+        "@ROWS": "\n".join(row for comparison in found for row in _rows(comparison)),
     }
     text = TEMPLATE.read_text()
     return re.sub("|".join(parts), lambda found: parts[found.group()], text)
+
+
+def _rows(comparison: Comparison) -> list[str]:
+    """(name, index, exact value, bound) of the worst elements."""
+    value, bound = comparison.bounded.value, comparison.bounded.error
+    wrong = [tuple(int(i) for i in index) for index in comparison.wrong[:SHOWN]]
+    return [f"    ({comparison.name!r}, {i}, {_number(value[i])}, {_number(bound[i])})," for i in wrong]
 
 
 def _tensors(trial: Trial) -> list[str]:

@@ -17,7 +17,8 @@ from parity_tests.harness import deviations, report
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import Case, sweep_of
 from parity_tests.harness.checks import run_checks
-from parity_tests.harness.deviations import Deviation
+from parity_tests.harness.deviations import Deviation, Judgement
+from parity_tests.harness.findings import ParityError
 from parity_tests.harness.loading import make_candidate
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.plugin import PROPERTY
@@ -44,6 +45,11 @@ class Run:
         self.entries = {
             candidate.device: deviations.in_force(known, candidate.name, candidate.device, torch.__version__)
             for candidate in self.candidates
+        }
+        self.of_torch = {  # what a candidate that stands on torch may inherit
+            candidate.device: deviations.in_force(known, "eager", candidate.device, torch.__version__)
+            for candidate in self.candidates
+            if candidate.name != "eager"
         }
 
     def plan(self, family_name: str) -> list[Planned]:
@@ -116,14 +122,15 @@ class Run:
         return f"{candidate}, which stands in for {', '.join(names)}," if names else candidate
 
     def known(self) -> dict[str, Deviation]:
-        return {entry.name: entry for entries in self.entries.values() for entry in entries}
+        ledgers = (*self.entries.values(), *self.of_torch.values())
+        return {entry.name: entry for entries in ledgers for entry in entries}
 
     def stale(self, hardware: bool) -> list[str]:
         """Ledger entries that matched cases of this run none of which failed."""
         explained = {name for record in self.records for name in record["deviations"]}
         return [
             f"ledger entry {entry.name!r} matched cases, and none of them fails any more: take it out or mend it"
-            for entry in self.known().values()
+            for entry in dict.fromkeys(entry for entries in self.entries.values() for entry in entries)
             if entry.hardware == hardware
             and entry.name not in explained
             and any(entry.matches(record["id"]) for record in self.records)
@@ -183,7 +190,7 @@ class Planned:
         options, started = run.options, time.perf_counter()
         verdict = run_checks(self.spec, case, candidate, precision=options.precision)
         seconds = time.perf_counter() - started
-        judgement = deviations.judge(run.entries[candidate.device], case.id, verdict.errors)
+        judgement = self._judge(verdict.errors)
         record = report.record_of(verdict, judgement, self.spec.family, candidate.device, seconds)
         record_property(PROPERTY, record)
         if judgement.unexpected:
@@ -200,6 +207,22 @@ class Planned:
         if record["tells_nothing"]:
             names = ", ".join(record["tells_nothing"])
             pytest.skip(f"uninformative: the bound of {names} is wider than its values")
+
+    def _judge(self, errors: Sequence[ParityError]) -> Judgement:
+        """What the ledger says.  An error that torch itself makes on this case, to the bit, and is known for, is
+        explained as well: a stand-in that calls torch has inherited it."""
+        run, device = self.run, self.candidate.device
+        judgement = deviations.judge(run.entries[device], self.case.id, errors)
+        of_torch = deviations.judge(run.of_torch.get(device, ()), self.case.id, judgement.unexpected)
+        if not of_torch.explained_by:
+            return judgement
+        precision = run.options.precision
+        own = run_checks(self.spec, self.case, Eager(device), precision=precision).errors
+        same = {(error.check, error.message) for error in own}
+        new = [error for error in judgement.unexpected if (error.check, error.message) not in same]
+        unexpected = (*(e for e in of_torch.unexpected if e not in new), *new)
+        explained = of_torch.explained_by if len(unexpected) < len(judgement.unexpected) else ()
+        return Judgement(unexpected, (*judgement.explained_by, *explained), judgement.not_met)
 
 
 def _untested(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -83,9 +83,7 @@ class Trial:
         except (CandidateError, KeyboardInterrupt):
             raise
         except Exception as error:
-            raise CandidateError(
-                f"the candidate raised {type(error).__name__}: {error}{_place(error)}"
-            ) from error
+            raise CandidateError(f"the candidate raised {type(error).__name__}: {error}", _place(error)) from error
 
     @cached_property
     def contracts(self) -> tuple[Contract, ...]:
@@ -118,11 +116,11 @@ class Trial:
 
 
 def _place(error: BaseException) -> str:
-    """' (file.py:12)': the innermost line of an exception that is neither torch's nor this suite's own."""
+    """'file.py:12': the innermost line of an exception that is neither torch's nor this suite's own."""
     own = str(Path(__file__).parents[1])
     frames = traceback.extract_tb(error.__traceback__)
     foreign = [f for f in frames if not f.filename.startswith(own) and "/torch/" not in f.filename]
-    return f" ({foreign[-1].filename}:{foreign[-1].lineno})" if foreign else ""
+    return f"{foreign[-1].filename}:{foreign[-1].lineno}" if foreign else ""
 
 
 @lru_cache(maxsize=2)

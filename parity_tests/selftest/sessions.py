@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import parity_tests.harness.run  # noqa: F401  (a run in this process forgets what it was the first to import)
+from parity_tests.specs import all_specs
+
+all_specs()
 PLUGIN = ("-p", "parity_tests.harness.plugin", "-p", "no:cacheprovider")  # also where the suite is not installed
 CHECKOUT = Path(__file__).parents[2]
 
