@@ -14,8 +14,12 @@ from refimpl.error_bounds import Bounded, Contract
 from refimpl.module import Module
 from refimpl.regions import RegionMaxima, RegionMeans
 
-__all__ = [name.format(kind, lower, rank) for rank in (1, 2, 3) for kind, lower in (("Avg", "avg"), ("Max", "max"))
-           for name in ("Adaptive{0}Pool{2}d", "adaptive_{1}_pool{2}d", "adaptive_{1}_pool{2}d_backward")]
+__all__ = [
+    name.format(kind, lower, rank)
+    for rank in (1, 2, 3)
+    for kind, lower in (("Avg", "avg"), ("Max", "max"))
+    for name in ("Adaptive{0}Pool{2}d", "adaptive_{1}_pool{2}d", "adaptive_{1}_pool{2}d_backward")
+]
 
 
 def adaptive_regions(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,12 +32,19 @@ class _Find:
     """Checks one call's `output_size` and input; gives the regions."""
 
     def __init__(self, name: str, rank: int, output_size: Any, channels_needed: bool):
-        self.name, self.rank, self.output_size, self.channels_needed = name, rank, output_size, channels_needed
+        self.name, self.rank, self.output_size, self.channels_needed = (
+            name,
+            rank,
+            output_size,
+            channels_needed,
+        )
 
     def __call__(self, input: np.ndarray) -> tuple[tuple, tuple]:
         wanted = self._sizes(input.shape[5 - self.rank :])
         if min(input.shape[2:]) < 1 or (self.channels_needed and input.shape[1] < 1):
-            raise RuntimeError(f"{self.name}: input {input.shape} has an empty axis; only the batch may be empty")
+            raise RuntimeError(
+                f"{self.name}: input {input.shape} has an empty axis; only the batch may be empty"
+            )
         wanted = (1,) * (3 - self.rank) + wanted
         first, last = zip(*map(adaptive_regions, input.shape[2:], wanted), strict=True)
         return first, last
@@ -48,7 +59,9 @@ class _Find:
         if not isinstance(given, (tuple, list)):
             raise TypeError(f"{self.name}: output_size {given!r}; needed is an int or {self.rank} ints")
         if len(given) != self.rank:
-            raise RuntimeError(f"{self.name}: output_size {given!r}; needed is one for each of {self.rank} axes")
+            raise RuntimeError(
+                f"{self.name}: output_size {given!r}; needed is one for each of {self.rank} axes"
+            )
         if self.rank > 1:
             given = tuple(n if size is None else size for n, size in zip(own, given, strict=True))
         if any(isinstance(size, bool) or not isinstance(size, (int, np.integer)) for size in given):
@@ -58,52 +71,61 @@ class _Find:
         return tuple(int(size) for size in given)
 
 
-def _means(rank: int, input: Any, output_size: Any) -> RegionMeans:
+def adaptive_means(rank: int, input: Any, output_size: Any) -> RegionMeans:
     name = f"adaptive_avg_pool{rank}d"
     return RegionMeans(name, rank, input, _Find(name, rank, output_size, channels_needed=rank == 3))
 
 
-def _maxima(rank: int, input: Any, output_size: Any) -> RegionMaxima:
+def adaptive_maxima(rank: int, input: Any, output_size: Any) -> RegionMaxima:
     name = f"adaptive_max_pool{rank}d"
     return RegionMaxima(name, rank, input, _Find(name, rank, output_size, channels_needed=True))
 
 
 def _functions(rank: int) -> tuple:
     def average(input, output_size):
-        return _means(rank, input, output_size).output()
+        return adaptive_means(rank, input, output_size).output()
 
     def average_backward(grad_output, input, output_size):
-        return (_means(rank, input, output_size).gradient(grad_output),)
+        return (adaptive_means(rank, input, output_size).gradient(grad_output),)
 
     def largest(input, output_size, return_indices=False):
-        output, indices = _maxima(rank, input, output_size).both()
+        output, indices = adaptive_maxima(rank, input, output_size).both()
         return (output, indices) if return_indices else output
 
     def largest_backward(grad_output, input, output_size, return_indices=False):
-        return (_maxima(rank, input, output_size).gradient(grad_output),)
+        return (adaptive_maxima(rank, input, output_size).gradient(grad_output),)
 
-    shapes = f"""input (N, C, *L) or (C, *L), output_size {'an int' if rank == 1 else
-    'an int or one entry an axis, None for the length of the input,'} -> output (N, C, *P) float64"""
-    average.__doc__ = f"""The mean of every region of `input`, as many regions as `output_size` says, {rank}-d.
+    shapes = f"""input (N, C, *L) or (C, *L), output_size {
+        "an int" if rank == 1 else "an int or one entry an axis, None for the length of the input,"
+    } -> output (N, C, *P) float64"""
+    average.__doc__ = f"""The mean of every region of `input`, as many regions as `output_size` says,
+    {rank}-d.
 
-    output[n, c, y] = mean(input[n, c, x] for x in region(y)), region(y) = [floor(y L / P), ceil((y + 1) L / P))
+    output[n, c, y] = mean(input[n, c, x] for x in region(y)), region(y) = [floor(y L / P), ceil((y + 1) L /
+    P))
 
     {shapes}.
-    Error: gamma(n + 2 {rank}) sum |input| / n an element for regions of n, less where divisors are powers of two.
+    Error: gamma(n + 2 {rank}) sum |input| / n an element for regions of n, less where divisors are powers of
+    two.
     Raises RuntimeError for sizes that do not fit, TypeError for what is no int.
     Source: torch.nn.functional.adaptive_avg_pool{rank}d."""
-    largest.__doc__ = f"""The maximum of every region of `input`, as many regions as `output_size` says, {rank}-d.
+    largest.__doc__ = f"""The maximum of every region of `input`, as many regions as `output_size` says,
+    {rank}-d.
 
-    output[n, c, y] = max(input[n, c, x] for x in region(y)), region(y) = [floor(y L / P), ceil((y + 1) L / P))
+    output[n, c, y] = max(input[n, c, x] for x in region(y)), region(y) = [floor(y L / P), ceil((y + 1) L /
+    P))
 
     {shapes}; return_indices adds int64
     indices (N, C, *P), the flat place of each maximum in its plane.  As torch does where its documentation is
-    silent: the first of equal maxima is chosen; NaN wins against everything, the last of several NaN is chosen.
+    silent: the first of equal maxima is chosen; NaN wins against everything, the last of several NaN is
+    chosen.
     Error: none, values are copied; gradients gamma(m - 1) sum |grad_output| over the m regions that chose.
     Raises RuntimeError for sizes that do not fit, TypeError for what is no int.
     Source: torch.nn.functional.adaptive_max_pool{rank}d."""
-    return (*_named(average, average_backward, f"adaptive_avg_pool{rank}d"),
-            *_named(largest, largest_backward, f"adaptive_max_pool{rank}d"))
+    return (
+        *_named(average, average_backward, f"adaptive_avg_pool{rank}d"),
+        *_named(largest, largest_backward, f"adaptive_max_pool{rank}d"),
+    )
 
 
 def _named(function: Any, backward: Any, name: str) -> tuple:
@@ -113,15 +135,22 @@ def _named(function: Any, backward: Any, name: str) -> tuple:
     return function, backward
 
 
-(adaptive_avg_pool1d, adaptive_avg_pool1d_backward, adaptive_max_pool1d, adaptive_max_pool1d_backward) = _functions(1)
-(adaptive_avg_pool2d, adaptive_avg_pool2d_backward, adaptive_max_pool2d, adaptive_max_pool2d_backward) = _functions(2)
-(adaptive_avg_pool3d, adaptive_avg_pool3d_backward, adaptive_max_pool3d, adaptive_max_pool3d_backward) = _functions(3)
+(adaptive_avg_pool1d, adaptive_avg_pool1d_backward, adaptive_max_pool1d, adaptive_max_pool1d_backward) = (
+    _functions(1)
+)
+(adaptive_avg_pool2d, adaptive_avg_pool2d_backward, adaptive_max_pool2d, adaptive_max_pool2d_backward) = (
+    _functions(2)
+)
+(adaptive_avg_pool3d, adaptive_avg_pool3d_backward, adaptive_max_pool3d, adaptive_max_pool3d_backward) = (
+    _functions(3)
+)
 
 
 class _AdaptiveAvgPool(Module):
     """{rank}-d adaptive average pooling layer.
 
-    Formula, shapes, error, what it raises: `adaptive_avg_pool{rank}d`.  Source: torch.nn.AdaptiveAvgPool{rank}d."""
+    Formula, shapes, error, what it raises: `adaptive_avg_pool{rank}d`.  Source:
+    torch.nn.AdaptiveAvgPool{rank}d."""
 
     rank: int
 
@@ -130,23 +159,23 @@ class _AdaptiveAvgPool(Module):
         self.output_size = output_size
 
     def forward(self, input: Any) -> np.ndarray:
-        return _means(self.rank, input, self.output_size).output()
+        return adaptive_means(self.rank, input, self.output_size).output()
 
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
-        return (_means(self.rank, inputs[0], self.output_size).output_shape,)
+        return (adaptive_means(self.rank, inputs[0], self.output_size).output_shape,)
 
     def _backward(self, grad_outputs: tuple, input: Any) -> tuple[tuple, dict]:
-        return (_means(self.rank, input, self.output_size).gradient(grad_outputs[0]),), {}
+        return (adaptive_means(self.rank, input, self.output_size).gradient(grad_outputs[0]),), {}
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        products = _means(self.rank, inputs[0], self.output_size).products(grad_outputs[0])
-        return {name: product.bounded(contract) for name, product in products.items()}
+        return adaptive_means(self.rank, inputs[0], self.output_size).bounded(contract, grad_outputs[0])
 
 
 class _AdaptiveMaxPool(Module):
     """{rank}-d adaptive max pooling layer; with return_indices a call gives (output, indices).
 
-    Formula, shapes, error, what it raises: `adaptive_max_pool{rank}d`.  Source: torch.nn.AdaptiveMaxPool{rank}d."""
+    Formula, shapes, error, what it raises: `adaptive_max_pool{rank}d`.  Source:
+    torch.nn.AdaptiveMaxPool{rank}d."""
 
     rank: int
 
@@ -155,27 +184,37 @@ class _AdaptiveMaxPool(Module):
         self.output_size, self.return_indices = output_size, return_indices
 
     def forward(self, input: Any) -> Any:
-        output, indices = _maxima(self.rank, input, self.output_size).both()
+        output, indices = adaptive_maxima(self.rank, input, self.output_size).both()
         return (output, indices) if self.return_indices else output
 
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
-        return (_maxima(self.rank, inputs[0], self.output_size).output_shape,)
+        return (adaptive_maxima(self.rank, inputs[0], self.output_size).output_shape,)
 
     def _backward(self, grad_outputs: tuple, input: Any) -> tuple[tuple, dict]:
-        return (_maxima(self.rank, input, self.output_size).gradient(grad_outputs[0]),), {}
+        return (adaptive_maxima(self.rank, input, self.output_size).gradient(grad_outputs[0]),), {}
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        result = _maxima(self.rank, inputs[0], self.output_size).bounded(contract, grad_outputs[0])
+        result = adaptive_maxima(self.rank, inputs[0], self.output_size).bounded(contract, grad_outputs[0])
         return {name: value for name, value in result.items() if name != "indices" or self.return_indices}
 
 
 def _of_rank(base: type, name: str, rank: int) -> type:
     name = f"{name}{rank}d"
-    return type(name, (base,), {"rank": rank, "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
-                                "__module__": __name__, "__qualname__": name})
+    return type(
+        name,
+        (base,),
+        {
+            "rank": rank,
+            "__doc__": (base.__doc__ or "").replace("{rank}", str(rank)),
+            "__module__": __name__,
+            "__qualname__": name,
+        },
+    )
 
 
 AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d = (
-    _of_rank(_AdaptiveAvgPool, "AdaptiveAvgPool", rank) for rank in (1, 2, 3))
+    _of_rank(_AdaptiveAvgPool, "AdaptiveAvgPool", rank) for rank in (1, 2, 3)
+)
 AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d = (
-    _of_rank(_AdaptiveMaxPool, "AdaptiveMaxPool", rank) for rank in (1, 2, 3))
+    _of_rank(_AdaptiveMaxPool, "AdaptiveMaxPool", rank) for rank in (1, 2, 3)
+)

@@ -3,7 +3,8 @@
     unfold: columns[n, (c, k), (y)] = input[n, c, y*stride - padding + k*dilation]     0 outside
     fold:   output[n, c, y*stride - padding + k*dilation] += columns[n, (c, k), (y)]
 
-The walk is that of a convolution with one input channel a group: its weight index says which row of `columns` a tap has.
+The walk is that of a convolution with one input channel a group: its weight index says which row of
+`columns` a tap has.
 Source: torch.nn.Unfold, torch.nn.Fold.
 """
 
@@ -40,7 +41,9 @@ _add_back = Kernel(taps, add_back)
 class _Blocks:
     """Sliding blocks of an image: arguments checked, walk ready.  `image` is (N, C, height, width)."""
 
-    def __init__(self, name: str, image: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any):
+    def __init__(
+        self, name: str, image: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any
+    ):
         kernel, dilation = per_axis(kernel_size, 2, "kernel_size"), per_axis(dilation, 2, "dilation")
         padding, stride = per_axis(padding, 2, "padding"), per_axis(stride, 2, "stride")
         if min(*kernel, *dilation, *stride) < 1 or min(padding) < 0:
@@ -54,8 +57,8 @@ class _Blocks:
         )
         if min(self.blocks) < 1:
             raise RuntimeError(
-                f"{name}: there would be {self.blocks} blocks for spatial size {image[2:]}, kernel_size {kernel}, "
-                f"dilation {dilation}, padding {padding}; needed is at least 1 on each axis"
+                f"{name}: there would be {self.blocks} blocks for spatial size {image[2:]}, "
+                f"kernel_size {kernel}, dilation {dilation}, padding {padding}; needed is at least 1 an axis"
             )
         self.image, self.kernel = image, kernel
         self.geometry = Geometry(
@@ -87,7 +90,9 @@ def _batch(name: str, input: Any, rank: int) -> tuple[np.ndarray, bool]:
     """The input with a batch axis, and whether it had one."""
     input = float_array(input)
     if input.ndim not in (rank - 1, rank):
-        raise RuntimeError(f"{name}: input has {input.ndim} axes {input.shape}; needed are {rank - 1} or {rank}")
+        raise RuntimeError(
+            f"{name}: input has {input.ndim} axes {input.shape}; needed are {rank - 1} or {rank}"
+        )
     had = input.ndim == rank
     if min(input.shape[1:] if had else input.shape) < 1:
         raise RuntimeError(f"{name}: input {input.shape} has an empty axis; only the batch may be empty")
@@ -103,7 +108,8 @@ def _same_shape(name: str, grad_output: Any, needed: tuple[int, ...], had_batch:
 
 
 class _Call:
-    """One call of either: the input with a batch axis, the blocks, and which of the two directions is forward."""
+    """One call of either: the input with a batch axis, the blocks, and which of the two directions is
+    forward."""
 
     def __init__(self, name: str, input: np.ndarray, had_batch: bool, blocks: _Blocks):
         self.name, self.input, self.had_batch, self.blocks = name, input, had_batch, blocks
@@ -139,10 +145,14 @@ class _Call:
 
 def _unfolding(input: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> _Call:
     input, had_batch = _batch("unfold", input, 4)
-    return _Call("unfold", input, had_batch, _Blocks("unfold", input.shape, kernel_size, dilation, padding, stride))
+    return _Call(
+        "unfold", input, had_batch, _Blocks("unfold", input.shape, kernel_size, dilation, padding, stride)
+    )
 
 
-def _folding(input: Any, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> _Call:
+def _folding(
+    input: Any, output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> _Call:
     input, had_batch = _batch("fold", input, 3)
     size, kernel = per_axis(output_size, 2, "output_size"), per_axis(kernel_size, 2, "kernel_size")
     if min(kernel) < 1 or input.shape[1] % math.prod(kernel):
@@ -154,7 +164,8 @@ def _folding(input: Any, output_size: Any, kernel_size: Any, dilation: Any, padd
     blocks = _Blocks("fold", image, kernel, dilation, padding, stride)
     if blocks.columns != input.shape:
         raise RuntimeError(
-            f"fold: input {input.shape} has {input.shape[2]} columns; output_size {size} has {blocks.columns[2]} blocks"
+            f"fold: input {input.shape} has {input.shape[2]} columns; output_size {size} has "
+            f"{blocks.columns[2]} blocks"
         )
     return _Call("fold", input, had_batch, blocks)
 
@@ -165,8 +176,8 @@ def unfold(input, kernel_size, dilation=1, padding=0, stride=1):
     output[n, (c, k), (y)] = input[n, c, y*stride - padding + k*dilation], 0 outside; (c, k), (y) in C order
 
     input (N, C, H, W) or (C, H, W) -> output (N, C prod(kernel), blocks) with
-    floor((L + 2 padding - dilation (K - 1) - 1) / stride) + 1 blocks an axis.  Error: none, values are copied;
-    gradients gamma(m - 1) sum |grad_output| over the m blocks that hold an element.
+    floor((L + 2 padding - dilation (K - 1) - 1) / stride) + 1 blocks an axis.  Error: none, values are
+    copied; gradients gamma(m - 1) sum |grad_output| over the m blocks that hold an element.
     Raises RuntimeError for sizes that do not fit, TypeError for what is no int.
     Source: torch.nn.functional.unfold."""
     return _unfolding(input, kernel_size, dilation, padding, stride).output()
@@ -178,7 +189,8 @@ def unfold_backward(grad_output, input, kernel_size, dilation=1, padding=0, stri
 
 
 def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
-    """Add columns back into the image of which they are the sliding blocks; what falls into the padding is lost.
+    """Add columns back into the image of which they are the sliding blocks; what falls into the padding is
+    lost.
 
     output[n, c, y*stride - padding + k*dilation] += input[n, (c, k), (y)]
 

@@ -21,14 +21,22 @@ from refimpl.module import Module
 from refimpl.regions import RegionMaxima
 from refimpl.taps import float_array
 
-__all__ = ["FractionalMaxPool2d", "FractionalMaxPool3d", "fractional_max_pool2d", "fractional_max_pool2d_backward",
-           "fractional_max_pool3d", "fractional_max_pool3d_backward"]
+__all__ = [
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_backward",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_backward",
+]
 
 
 def starts(size: int, kernel: int, outputs: int, sample: Fraction) -> list[int]:
     """Where the windows of an axis begin."""
     first = [math.floor(place) for place in _places(size, kernel, outputs, sample)]
-    return [place - math.floor(sample * _step(size, kernel, outputs)) for place in first] + [size - kernel] * (outputs > 0)
+    return [place - math.floor(sample * _step(size, kernel, outputs)) for place in first] + [
+        size - kernel
+    ] * (outputs > 0)
 
 
 def _step(size: int, kernel: int, outputs: int) -> Fraction:
@@ -43,7 +51,9 @@ def _places(size: int, kernel: int, outputs: int, sample: Fraction) -> Iterator[
 class Fractional(RegionMaxima):
     """One call: arguments checked, windows found for every plane."""
 
-    def __init__(self, rank: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, samples: Any):
+    def __init__(
+        self, rank: int, input: Any, kernel_size: Any, output_size: Any, output_ratio: Any, samples: Any
+    ):
         self.given = (kernel_size, output_size, output_ratio, samples)
         super().__init__(f"fractional_max_pool{rank}d", rank, input, self._find)
 
@@ -51,7 +61,9 @@ class Fractional(RegionMaxima):
         kernel_size, output_size, output_ratio, samples = self.given
         size = input.shape[5 - self.rank :]
         if min(input.shape[1:]) < 1:
-            raise RuntimeError(f"{self.name}: input {input.shape} has an empty axis; only the batch may be empty")
+            raise RuntimeError(
+                f"{self.name}: input {input.shape} has an empty axis; only the batch may be empty"
+            )
         self.kernel = _ints(self.name, kernel_size, self.rank, "kernel_size")
         self.wanted = _wanted(self.name, size, output_size, output_ratio)
         if self.rank == 3 and min(self.kernel) < 1:
@@ -59,7 +71,9 @@ class Fractional(RegionMaxima):
         spare = self.rank - 2  # torch's 3-d pooling asks for one element more than the windows need
         for n, k, p in zip(size, self.kernel, self.wanted, strict=True):
             if p < 0 or p + k - 1 + spare > n:
-                raise RuntimeError(f"{self.name}: {p} windows of {k} do not fit in an axis of {n}; input {input.shape}")
+                raise RuntimeError(
+                    f"{self.name}: {p} windows of {k} do not fit in an axis of {n}; input {input.shape}"
+                )
         self.samples = self._checked(samples, input)
         one = (np.zeros((1, 1), dtype=np.int64),) * (3 - self.rank)
         rows = [self._starts(axis) for axis in range(self.rank)]
@@ -80,7 +94,8 @@ class Fractional(RegionMaxima):
         return samples[:batch]
 
     def _axes(self, axis: int) -> Iterator[tuple[int, int, int, Fraction]]:
-        """Size, kernel, outputs and sample of an axis, plane by plane.  In 2-d torch's first sample is the last axis's."""
+        """Size, kernel, outputs and sample of an axis, plane by plane.  In 2-d torch's first sample is the
+        last axis's."""
         place = self.rank - 1 - axis if self.rank == 2 else axis
         size = self.input.shape[5 - self.rank + axis]
         for sample in self.samples[:, :, place].ravel():
@@ -99,8 +114,10 @@ class Fractional(RegionMaxima):
                 exact = step.denominator & (step.denominator - 1) == 0
                 for place in (*_places(size, kernel, outputs, sample), sample * step):
                     if place and not exact and abs(place - round(place)) <= slack * place:
-                        raise SuiteError(f"{self.name}: sample {float(sample)} puts a window so near a whole number "
-                                         f"that rounding in {contract.accumulate} decides; draw another one")
+                        raise SuiteError(
+                            f"{self.name}: sample {float(sample)} puts a window so near a whole number "
+                            f"that rounding in {contract.accumulate} decides; draw another one"
+                        )
         return super().bounded(contract, grad_output)
 
 
@@ -127,12 +144,23 @@ def _wanted(name: str, size: tuple[int, ...], output_size: Any, output_ratio: An
 
 
 def _functions(rank: int) -> tuple:
-    def pool(input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
-        output, indices = Fractional(rank, input, kernel_size, output_size, output_ratio, _random_samples).both()
+    def pool(
+        input, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None
+    ):
+        output, indices = Fractional(
+            rank, input, kernel_size, output_size, output_ratio, _random_samples
+        ).both()
         return (output, indices) if return_indices else output
 
-    def backward(grad_output, input, kernel_size, output_size=None, output_ratio=None, return_indices=False,
-                 _random_samples=None):
+    def backward(
+        grad_output,
+        input,
+        kernel_size,
+        output_size=None,
+        output_ratio=None,
+        return_indices=False,
+        _random_samples=None,
+    ):
         call = Fractional(rank, input, kernel_size, output_size, output_ratio, _random_samples)
         return (call.gradient(grad_output),)
 
@@ -146,11 +174,14 @@ def _functions(rank: int) -> tuple:
     first[y] = floor((y + sample) a) - floor(sample a), a = (L - kernel) / (P - 1); first[P - 1] = L - kernel
 
     input (N, C, *L) or (C, *L) -> output (N, C, *P) float64, P = output_size or floor(output_ratio L);
-    _random_samples (N, C, {rank}) in [0, 1), drawn when None{'; the first is that of the last axis' if rank == 2 else ''}.
-    return_indices adds int64 indices, the flat place of each maximum in its plane.
-    The formula of `first`, the first of equal maxima, NaN as the largest: as torch does, its documentation is silent.
+    _random_samples (N, C, {rank}) in [0, 1), drawn when None{
+        "; the first is that of the last axis" if rank == 2 else ""
+    }. return_indices adds int64 indices, the flat place of each maximum in its plane.
+    The formula of `first`, the first of equal maxima, NaN as the largest: as torch does, its documentation
+    is silent.
     Error: none, values are copied; gradients gamma(m - 1) sum |grad_output| over the m windows that chose.
-    Raises RuntimeError for sizes and samples that do not fit, ValueError without size and ratio, TypeError for no ints.
+    Raises RuntimeError for sizes and samples that do not fit, ValueError without size and ratio, TypeError
+    for no ints.
     Source: torch.nn.functional.{name}; Graham, arXiv:1412.6071."""
     return pool, backward
 
@@ -162,18 +193,27 @@ fractional_max_pool3d, fractional_max_pool3d_backward = _functions(3)
 class _FractionalMaxPool(Module):
     """{rank}-d fractional max pooling layer; with return_indices a call gives (output, indices).
 
-    Formula, shapes, error: `fractional_max_pool{rank}d`.  Raises ValueError unless exactly one of output_size and
-    output_ratio (each in (0, 1)) is given.  `_random_samples` is a buffer.  Source: torch.nn.FractionalMaxPool{rank}d."""
+    Formula, shapes, error: `fractional_max_pool{rank}d`.  Raises ValueError unless exactly one of
+    output_size and
+    output_ratio (each in (0, 1)) is given.  `_random_samples` is a buffer.  Source:
+    torch.nn.FractionalMaxPool{rank}d."""
 
     buffers = ("_random_samples",)
     rank: int
 
-    def __init__(self, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None):
+    def __init__(
+        self, kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None
+    ):
         super().__init__()
-        if self.rank == 3 and min(kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size,)) <= 0:
+        if (
+            self.rank == 3
+            and min(kernel_size if isinstance(kernel_size, (tuple, list)) else (kernel_size,)) <= 0
+        ):
             raise ValueError(f"kernel_size is {kernel_size}; needed is at least 1")
         if (output_size is None) == (output_ratio is None):
-            raise ValueError(f"output_size {output_size}, output_ratio {output_ratio}; needed is one of the two")
+            raise ValueError(
+                f"output_size {output_size}, output_ratio {output_ratio}; needed is one of the two"
+            )
         ratios = output_ratio if isinstance(output_ratio, (tuple, list)) else (output_ratio,)
         if output_ratio is not None and not all(0 < ratio < 1 for ratio in ratios):
             raise ValueError(f"output_ratio is {output_ratio}; needed is more than 0 and less than 1")
@@ -201,7 +241,15 @@ class _FractionalMaxPool(Module):
 
 
 FractionalMaxPool2d, FractionalMaxPool3d = (
-    type(f"FractionalMaxPool{rank}d", (_FractionalMaxPool,), {
-        "rank": rank, "__doc__": (_FractionalMaxPool.__doc__ or "").replace("{rank}", str(rank)),
-        "__module__": __name__, "__qualname__": f"FractionalMaxPool{rank}d"})
-    for rank in (2, 3))
+    type(
+        f"FractionalMaxPool{rank}d",
+        (_FractionalMaxPool,),
+        {
+            "rank": rank,
+            "__doc__": (_FractionalMaxPool.__doc__ or "").replace("{rank}", str(rank)),
+            "__module__": __name__,
+            "__qualname__": f"FractionalMaxPool{rank}d",
+        },
+    )
+    for rank in (2, 3)
+)

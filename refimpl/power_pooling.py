@@ -1,6 +1,7 @@
 """Power-average pooling, 1-d to 3-d.
 
-    output[n, c, y] = (sum over k of  input[n, c, y*stride + k]^p)^(1/p)      what ceil_mode lets hang over adds nothing
+    output[n, c, y] = (sum over k of  input[n, c, y*stride + k]^p)^(1/p)      what ceil_mode lets hang over
+    adds nothing
 
 Without absolute values, as torch's documentation writes it: odd p can give negative sums, whose root is NaN.
 Source: torch.nn.LPPool2d.
@@ -24,7 +25,9 @@ from refimpl.regions import RegionMaxima, RegionPool, regions
 from refimpl.shapes import per_axis
 from refimpl.taps import Kernel
 
-__all__ = [name.format(rank) for rank in (1, 2, 3) for name in ("LPPool{}d", "lp_pool{}d", "lp_pool{}d_backward")]
+__all__ = [
+    name.format(rank) for rank in (1, 2, 3) for name in ("LPPool{}d", "lp_pool{}d", "lp_pool{}d_backward")
+]
 
 STORED_STEPS = "stored steps"
 
@@ -42,17 +45,23 @@ class _Find:
         self.kernel = per_axis(kernel_size, rank, "kernel_size")
         self.stride = self.kernel if stride is None else per_axis(stride, rank, "stride")
         if min(*self.kernel, *self.stride) < 1:
-            raise RuntimeError(f"{name}: kernel_size {self.kernel}, stride {self.stride}; needed are positive values")
+            raise RuntimeError(
+                f"{name}: kernel_size {self.kernel}, stride {self.stride}; needed are positive values"
+            )
 
     def __call__(self, input: np.ndarray) -> tuple[list, list]:
         if min(input.shape[1:]) < 1:
-            raise RuntimeError(f"{self.name}: input {input.shape} has an empty axis; only the batch may be empty")
+            raise RuntimeError(
+                f"{self.name}: input {input.shape} has an empty axis; only the batch may be empty"
+            )
         lead = (1,) * (3 - self.rank)
         first, last = [], []
         for n, k, s in zip(input.shape[2:], lead + self.kernel, lead + self.stride, strict=True):
             outputs = output_size(n, k, s, 0, 1, self.ceil_mode)
             if outputs < 1:
-                raise RuntimeError(f"{self.name}: kernel_size {self.kernel} is larger than input {input.shape}")
+                raise RuntimeError(
+                    f"{self.name}: kernel_size {self.kernel} is larger than input {input.shape}"
+                )
             first.append(np.arange(outputs, dtype=np.int64)[None] * s)
             last.append(np.minimum(first[-1] + k, n))
         return first, last
@@ -90,9 +99,9 @@ class PowerSums(RegionPool):
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
         """Powers by a library's pow, sums in any order, a root by pow; stored at the end.
 
-        'stored steps' is the contract of an implementation made of tensor operations, each of which stores in T:
-        power, average, product with the size, root; and backwards power, product with 1/p, product with the
-        upstream gradient, product with the size, every addition, power, product with p."""
+        'stored steps' is the contract of an implementation made of tensor operations, each of which stores
+        in T: power, average, product with the size, root; and backwards power, product with 1/p, product
+        with the upstream gradient, product with the size, every addition, power, product with p."""
         steps = _steps(contract)
         up, input = contract.exact(self.up(grad_output, self.output_shape)), contract.exact(self.input)
         sums = steps(self._added(self._sums, steps(_power(input, self.p), 1), 1, 0.0), 2)
@@ -108,7 +117,8 @@ class PowerSums(RegionPool):
         }
 
     def _added(self, read: Callable, addends: Bounded, spared: int, stored: float) -> Bounded:
-        """Sums of n terms: n roundings on each, or `spared` less, each in A and, with `stored`, in T as well."""
+        """Sums of n terms: n roundings on each, or `spared` less, each in A and, with `stored`, in T as
+        well."""
         terms = np.maximum(read(np.ones(addends.value.shape)) - spared, 0)
         magnitude = read(np.abs(addends.value) + addends.error)
         error = read(addends.error) + gamma(terms, addends.contract.u + stored) * magnitude
@@ -117,7 +127,8 @@ class PowerSums(RegionPool):
 
 
 def _power(base: Bounded, exponent: float) -> Bounded:
-    """base^exponent by a library's pow.  A sum of powers has the sign of its value: its interval ends at 0."""
+    """base^exponent by a library's pow.  A sum of powers has the sign of its value: its interval ends at
+    0."""
     base = replace(base, error=np.minimum(base.error, np.abs(base.value)))
     return base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"))
 
@@ -164,8 +175,13 @@ class LargestPower(RegionMaxima):
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
         chosen = super().bounded(contract, grad_output)["grad_input"]
         slope = self.down(self.slope)
-        grad_input = replace(chosen, value=chosen.value * slope, error=chosen.error * np.abs(slope), bitwise=False,
-                             products=None)
+        grad_input = replace(
+            chosen,
+            value=chosen.value * slope,
+            error=chosen.error * np.abs(slope),
+            bitwise=False,
+            products=None,
+        )
         return {"output": contract.exact(self.output()), "grad_input": grad_input}
 
 
@@ -190,11 +206,12 @@ def _functions(rank: int) -> tuple:
     backward.__doc__ = f"""Gradient of sum(grad_output * {name}(...)) for the input: (grad_input,)."""
     pool.__doc__ = f"""The p-norm, without absolute values, of every window of `input`, {rank}-d.
 
-    output[n, c, y] = sum(input[n, c, y*stride + k]^p for k in kernel)^(1/p); what ceil_mode lets hang over adds 0
+    output[n, c, y] = sum(input[n, c, y*stride + k]^p for k in kernel)^(1/p); what ceil_mode lets hang over
+    adds 0
 
-    input (N, C, *L) or (C, *L) -> output (N, C, *P) float64, P as of a max pooling.  stride None is kernel_size.
-    p = inf takes the largest magnitude, p = -inf the smallest.  An odd p can give a negative sum, whose root is NaN.
-    The gradient is 0 where the sum is 0.
+    input (N, C, *L) or (C, *L) -> output (N, C, *P) float64, P as of a max pooling.  stride None is
+    kernel_size. p = inf takes the largest magnitude, p = -inf the smallest.  An odd p can give a negative
+    sum, whose root is NaN. The gradient is 0 where the sum is 0.
     Error: pow to 4 units in the last place, the sum of n powers gamma(n - 1) sum |input|^p.
     Raises RuntimeError for sizes that do not fit, ZeroDivisionError for p = 0, TypeError for what is no int.
     Source: torch.nn.functional.{name}."""
@@ -232,7 +249,15 @@ class _LPPool(Module):
 
 
 LPPool1d, LPPool2d, LPPool3d = (
-    type(f"LPPool{rank}d", (_LPPool,), {
-        "rank": rank, "__doc__": (_LPPool.__doc__ or "").replace("{rank}", str(rank)),
-        "__module__": __name__, "__qualname__": f"LPPool{rank}d"})
-    for rank in (1, 2, 3))
+    type(
+        f"LPPool{rank}d",
+        (_LPPool,),
+        {
+            "rank": rank,
+            "__doc__": (_LPPool.__doc__ or "").replace("{rank}", str(rank)),
+            "__module__": __name__,
+            "__qualname__": f"LPPool{rank}d",
+        },
+    )
+    for rank in (1, 2, 3)
+)

@@ -3,8 +3,8 @@
     maximum:  output[n, c, y] = max over x in region(y) of  input[n, c, x]
     mean:     output[n, c, y] = sum over x in region(y) of  input[n, c, x] / size of region(y)
 
-A region is [first[y], last[y]) on each axis.  Adaptive pooling has the same regions in every plane, fractional pooling
-others in each.
+A region is [first[y], last[y]) on each axis.  Adaptive pooling has the same regions in every plane,
+fractional pooling others in each.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from refimpl.taps import Kernel, float_array, zeros_like_kind
 
 
 class Regions(NamedTuple):
-    """Regions on three spatial axes: `first` and `last` are (planes, outputs) for each, or (1, outputs) for all planes."""
+    """Regions on three spatial axes: `first` and `last` are (planes, outputs) for each, or (1, outputs) for
+    all planes."""
 
     batch: int
     channels: int
@@ -44,7 +45,7 @@ class Regions(NamedTuple):
 
 def regions(visit, arrays, geometry):
     """Every tap: output y = (n, c, y0, y1, y2) reads input x = (n, c, x0, x1, x2) of its region, in order."""
-    batch, channels, inputs, first, last = geometry
+    batch, channels, _, first, last = geometry
     for n in range(batch):
         for c in range(channels):
             p = n * channels + c if first[0].shape[0] > 1 else 0
@@ -79,9 +80,7 @@ class Lifted:
     def up(self, grad_output: Any, needed: tuple[int, ...]) -> np.ndarray:
         grad_output = float_array(grad_output)
         if grad_output.shape != needed:
-            raise RuntimeError(
-                f"{self.name}: grad_output has shape {grad_output.shape}; needed is that of the output, {needed}"
-            )
+            raise RuntimeError(f"{self.name}: grad_output has shape {grad_output.shape}; needed is {needed}")
         return lift(grad_output if self.batched else grad_output[None], self.rank)
 
 
@@ -89,7 +88,8 @@ class RegionPool(Lifted):
     """One call: the regions of an input."""
 
     def __init__(self, name: str, rank: int, input: Any, find: Any):
-        """`find(input)` checks (N, C, *L) with three spatial axes and gives `first` and `last` of its regions."""
+        """`find(input)` checks (N, C, *L) with three spatial axes and gives `first` and `last` of its
+        regions."""
         super().__init__(name, rank, input)
         first, last = find(self.input)
         batch, channels, *inputs = self.input.shape
@@ -129,7 +129,8 @@ class RegionMaxima(RegionPool):
         return self.down(self._read_chosen(self._read()[1], self._upstream(grad_output)))
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
-        """Values are copied (which of -0 and +0 wins is promised nowhere); m chosen gradients take m - 1 additions."""
+        """Values are copied (which of -0 and +0 wins is promised nowhere); m chosen gradients take m - 1
+        additions."""
         output, indices = self._read()
         read = partial(self._read_chosen, indices)
         terms = np.maximum(read(np.ones(indices.shape)) - 1, 0)
@@ -175,12 +176,15 @@ class RegionMeans(RegionPool):
         up = self._upstream(grad_output)
         return self.down(self._read_shares(up, self._divisor(up)))
 
-    def products(self, grad_output: Any) -> dict[str, Products]:
+    def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
+        return {name: products.bounded(contract) for name, products in self._sums(grad_output).items()}
+
+    def _sums(self, grad_output: Any) -> dict[str, Products]:
         """Sums of n terms with their divisors: how many roundings, and of which unit all are whole multiples.
 
-        n - 1 additions.  A mean may be taken along one axis after the other, and a division be a multiplication by
-        the rounded reciprocal: two roundings an axis cover that, but a division by a power of two rounds only where
-        it underflows, one by 1 nowhere.
+        n - 1 additions.  A mean may be taken along one axis after the other, and a division be a
+        multiplication by the rounded reciprocal: two roundings an axis cover that, but a division by a power
+        of two rounds only where it underflows, one by 1 nowhere.
         """
         divisions = sum(np.select([size == 1, size & (size - 1) == 0], [0, 1], 2) for size in self.sizes)
         scale = np.where(self.size & (self.size - 1) == 0, 1.0 / np.maximum(self.size, 1), 0.0)
@@ -194,7 +198,8 @@ class RegionMeans(RegionPool):
         }
 
     def _windows(self, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For one plane: how many regions hold each input element, and the least scale among them (inf for none)."""
+        """For one plane: how many regions hold each input element, and the least scale among them (inf for
+        none)."""
         one = self.geometry._replace(batch=1, channels=1)
         shape = (1, 1, *one.inputs)
         windows, smallest = np.zeros(shape), np.full(shape, np.inf)

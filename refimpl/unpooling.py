@@ -15,8 +15,11 @@ from refimpl.error_bounds import Bounded, Contract
 from refimpl.module import Module
 from refimpl.taps import Kernel, float_array, zeros_like_kind
 
-__all__ = [name.format(rank) for rank in (1, 2, 3)
-           for name in ("MaxUnpool{}d", "max_unpool{}d", "max_unpool{}d_backward")]
+__all__ = [
+    name.format(rank)
+    for rank in (1, 2, 3)
+    for name in ("MaxUnpool{}d", "max_unpool{}d", "max_unpool{}d_backward")
+]
 
 
 class Planes(NamedTuple):
@@ -64,13 +67,24 @@ _spread = Kernel(places, spread)
 class Unpooling:
     """One call: arguments checked, input and indices flattened to (planes, elements)."""
 
-    def __init__(self, rank: int, input: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any):
+    def __init__(
+        self,
+        rank: int,
+        input: Any,
+        indices: Any,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        output_size: Any,
+    ):
         name, input, indices = f"max_unpool{rank}d", float_array(input), np.asarray(indices)
         if input.ndim not in (rank + 1, rank + 2):
-            raise RuntimeError(f"{name}: input has {input.ndim} axes {input.shape}; needed are {rank + 1} or {rank + 2}")
+            raise RuntimeError(
+                f"{name}: input has {input.ndim} axes {input.shape}; needed are {rank + 1} or {rank + 2}"
+            )
         if indices.dtype != np.int64 or indices.shape != input.shape:
             raise RuntimeError(
-                f"{name}: indices {indices.dtype} {indices.shape}; needed are int64 of the input's shape {input.shape}"
+                f"{name}: indices {indices.dtype} {indices.shape}; needed are int64 {input.shape}"
             )
         if min(input.shape[input.ndim - rank - 1 :]) < 1:
             raise RuntimeError(f"{name}: input {input.shape} has an empty axis; only the batch may be empty")
@@ -82,12 +96,15 @@ class Unpooling:
         inside = (indices >= 0) & (indices < math.prod(size))
         if not inside.all():
             raise RuntimeError(
-                f"{name}: index {indices[~inside][0]} is outside; needed is at least 0 and less than {math.prod(size)}"
+                f"{name}: index {indices[~inside][0]}; needed is at least 0 and less than {math.prod(size)}"
             )
         self.input_shape, self.output_shape = input.shape, (*input.shape[:-rank], *size)
         planes, elements = math.prod(input.shape[:-rank]), math.prod(input.shape[-rank:])
         self.geometry, self.plane = Planes(planes, elements), (planes, math.prod(size))
-        self.input, self.indices = input.reshape(planes, elements), np.ascontiguousarray(indices.reshape(planes, elements))
+        self.input, self.indices = (
+            input.reshape(planes, elements),
+            np.ascontiguousarray(indices.reshape(planes, elements)),
+        )
 
     def _run(self, kernel: Kernel, *arrays: np.ndarray) -> None:
         kernel(arrays, self.geometry, self.geometry.planes * self.geometry.elements)
@@ -119,11 +136,14 @@ class Unpooling:
         return grad_output.reshape(self.plane)
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
-        """Copies.  Which of several elements with the same index wins is promised nowhere: the output may be any of
-        them, and the gradient of each of them anything from 0 to all."""
+        """Copies.  Which of several elements with the same index wins is promised nowhere: the output may be
+        any of them, and the gradient of each of them anything from 0 to all."""
         writers = self._winners()[1]
         if writers.max(initial=0) <= 1:
-            return {"output": contract.copied(self.output()), "grad_input0": contract.copied(self.gradient(grad_output))}
+            return {
+                "output": contract.copied(self.output()),
+                "grad_input0": contract.copied(self.gradient(grad_output)),
+            }
         output, farthest = self._put(), np.zeros(self.plane)
         self._run(_spread, farthest, output, self.indices, self.input)
         planes = np.arange(self.geometry.planes)[:, None]
@@ -131,13 +151,16 @@ class Unpooling:
         all_of_it = np.abs(self._up(grad_output))[planes, self.indices]
         contested = np.where(shared, all_of_it, 0.0).reshape(self.input_shape)
         return {
-            "output": Bounded(output.reshape(self.output_shape), farthest.reshape(self.output_shape), contract),
+            "output": Bounded(
+                output.reshape(self.output_shape), farthest.reshape(self.output_shape), contract
+            ),
             "grad_input0": Bounded(self.gradient(grad_output), contested, contract),
         }
 
 
 def _each(value: Any, rank: int) -> tuple:
-    """One int for each axis, raising what torch does: IndexError for a wrong number, an accident of its loops."""
+    """One int for each axis, raising what torch does: IndexError for a wrong number, an accident of its
+    loops."""
     given = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
     if any(isinstance(item, bool) or not isinstance(item, (int, np.integer)) for item in given):
         raise TypeError(f"kernel_size, stride or padding {value!r}; needed are ints")
@@ -147,17 +170,22 @@ def _each(value: Any, rank: int) -> tuple:
 
 
 def _size(shape: tuple, kernel: tuple, stride: tuple, padding: tuple, output_size: Any) -> tuple[int, ...]:
-    """Spatial size of the output: (L - 1) stride - 2 padding + kernel, or an output_size less than stride away."""
+    """Spatial size of the output: (L - 1) stride - 2 padding + kernel, or an output_size less than stride
+    away."""
     rank = len(kernel)
     size = tuple((n - 1) * s - 2 * p + k for n, k, s, p in zip(shape, kernel, stride, padding, strict=True))
     if output_size is not None:
-        if not isinstance(output_size, (tuple, list)) or not all(isinstance(item, int) for item in output_size):
+        if not isinstance(output_size, (tuple, list)) or not all(
+            isinstance(item, int) for item in output_size
+        ):
             raise TypeError(f"output_size {output_size!r}; needed are {rank} or {rank + 2} ints")
         wanted = tuple(output_size[2:] if len(output_size) == rank + 2 else output_size)
         if len(wanted) != rank:
             raise ValueError(f"output_size {output_size!r}; needed are {rank} or {rank + 2} ints")
         if any(abs(n - own) >= s for n, own, s in zip(wanted, size, stride, strict=True)):
-            raise ValueError(f"output_size {output_size!r}; needed is less than stride {stride} away from {size}")
+            raise ValueError(
+                f"output_size {output_size!r}; needed is less than stride {stride} away from {size}"
+            )
         size = wanted
     if min(size) < 0:
         raise ValueError(f"the output would have spatial size {size}; needed is at least 0")
@@ -175,7 +203,9 @@ def _functions(rank: int) -> tuple:
     name = f"max_unpool{rank}d"
     unpool.__name__ = unpool.__qualname__ = name
     backward.__name__ = backward.__qualname__ = f"{name}_backward"
-    backward.__doc__ = f"""Gradients of sum(grad_output * {name}(...)): (grad_input, None); losers of an index get 0."""
+    backward.__doc__ = (
+        f"""Gradients of sum(grad_output * {name}(...)): (grad_input, None); losers of an index get 0."""
+    )
     unpool.__doc__ = f"""Put values back to where max_pool{rank}d found them, zeros elsewhere.
 
     output[n, c, indices[n, c, p]] = input[n, c, p], indices flat in the plane of the output
@@ -184,8 +214,8 @@ def _functions(rank: int) -> tuple:
     kernel_size, or `output_size`, less than a stride away from it.  stride None is kernel_size.
     Error: none, values are copied.  Of several elements with the same index the last one wins here; torch
     promises no order, so any of them is accepted in the output and, element by element, in the gradient.
-    Raises RuntimeError for indices outside the output, other shapes and ranks; ValueError for an output_size that
-    cannot be; TypeError for what is no int.
+    Raises RuntimeError for indices outside the output, other shapes and ranks; ValueError for an output_size
+    that cannot be; TypeError for what is no int.
     Source: torch.nn.functional.{name}."""
     return unpool, backward
 
@@ -223,7 +253,15 @@ class _MaxUnpool(Module):
 
 
 MaxUnpool1d, MaxUnpool2d, MaxUnpool3d = (
-    type(f"MaxUnpool{rank}d", (_MaxUnpool,), {
-        "rank": rank, "__doc__": (_MaxUnpool.__doc__ or "").replace("{rank}", str(rank)),
-        "__module__": __name__, "__qualname__": f"MaxUnpool{rank}d"})
-    for rank in (1, 2, 3))
+    type(
+        f"MaxUnpool{rank}d",
+        (_MaxUnpool,),
+        {
+            "rank": rank,
+            "__doc__": (_MaxUnpool.__doc__ or "").replace("{rank}", str(rank)),
+            "__module__": __name__,
+            "__qualname__": f"MaxUnpool{rank}d",
+        },
+    )
+    for rank in (1, 2, 3)
+)

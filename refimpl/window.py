@@ -7,10 +7,10 @@ from refimpl.fractional_pooling import *  # noqa: F403
 from refimpl.power_pooling import *  # noqa: F403
 from refimpl.unpooling import *  # noqa: F403
 
-__all__ = [
-    *adaptive_pooling.__all__,
-    *folding.__all__,
-    *fractional_pooling.__all__,
-    *power_pooling.__all__,
-    *unpooling.__all__,
-]
+__all__ = (
+    adaptive_pooling.__all__
+    + folding.__all__
+    + fractional_pooling.__all__
+    + power_pooling.__all__
+    + unpooling.__all__
+)
