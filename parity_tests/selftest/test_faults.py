@@ -1,5 +1,6 @@
-"""The suite can fail: every fault is caught by the check that owns it, every correct implementation is accepted."""
+"""The suite can fail: every fault is caught by the check that owns it, every correct one is accepted."""
 
+import itertools
 import time
 
 import pytest
@@ -15,14 +16,16 @@ from parity_tests.specs import all_specs, spec_named
 FAULTS, CONTROLS = all_faults(), all_controls()
 
 
-def small_cases(layer, candidate):
-    """The default sweep's cases that a stand-in reaches, without the real-size ones."""
+def small_cases(layer, candidate, options=RunOptions()):  # noqa: B008  (it is frozen)
+    """A layer's cases that a stand-in reaches, without the real-size ones; rows and named corners in turn."""
     spec = spec_named(layer)
-    return spec, [
+    cases = [
         case
-        for case in sweep_of(spec, RunOptions()).cases
+        for case in sweep_of(spec, options).cases
         if not case.name.startswith("network_") and candidate.reaches(spec, case)
     ]
+    rows, corners = ([case for case in cases if bool(case.name) == named] for named in (False, True))
+    return spec, [case for pair in itertools.zip_longest(rows, corners) for case in pair if case is not None]
 
 
 def known_of_torch(case, errors):
@@ -61,11 +64,13 @@ def test_fault_is_caught(name, record_property):
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_control_is_accepted(name):
+def test_control_is_accepted(name, pytestconfig):
+    """In every corner case and every pair of axis values; `--sweep full`: in every row of the default sweep."""
     control = CONTROLS[name]
     candidate = StandIns(name, control.stand_ins)
+    options = RunOptions() if pytestconfig.getoption("sweep") == "full" else RunOptions(cases=1)
     for layer in control.layers:
-        spec, cases = small_cases(layer, candidate)
+        spec, cases = small_cases(layer, candidate, options)
         assert cases, f"{name} reaches no case of {layer}"
         for case in cases:
             errors = known_of_torch(case, run_checks(spec, case, candidate).errors)
