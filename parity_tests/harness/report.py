@@ -51,7 +51,7 @@ def record_of(
         ],
         "deviations": excess,
         "not_met": [entry.name for entry in judgement.not_met],
-        "untested": tally.mostly_zeros if case.tier == "exact" else [],
+        "untested": tally.mostly_zeros if case.tier == "exact" and "output" in tally.mostly_zeros else [],
         "tells_nothing": tally.tells_nothing,
         "seconds": seconds,
         "parts": parts,
@@ -156,7 +156,9 @@ def table(summary: Summary) -> list[str]:
         + "  known  contract met"
     )
     lines = [head, "-" * len(head)]
-    for (layer, device), row in summary.rows.items():
+    order = {layer: place for place, layer in enumerate(summary.triples)}
+    rows = sorted(summary.rows.items(), key=lambda item: order.get(item[0][0], len(order)))
+    for (layer, device), row in rows:
         ratios = " ".join(_ratio(row.utilisation.get(dtype)) for dtype in DTYPES)
         covered, feasible = summary.triples.get(layer, (0, 0))
         share = f"{100 * covered // feasible:>7}%" if feasible else f"{'-':>8}"
@@ -169,12 +171,15 @@ def table(summary: Summary) -> list[str]:
 
 
 def _contracts(counts: Mapping[str, int]) -> str:
-    """The contract of most cases, then the others with their number of cases."""
+    """'strictest', or how many cases met which contract; what distinguishes a contract is its last part."""
     words = {"none": "no contract", "other": "not numbers"}
-    ranked = sorted(counts, key=lambda name: (name != "strictest", -counts[name]))
-    shown = [words.get(name, name).replace("accumulation", "sums") for name in ranked]
-    weaker = [f"{counts[name]} {word}" for name, word in zip(ranked[1:], shown[1:], strict=True)]
-    return (shown[0] if shown else "-") + (f", but {', '.join(weaker)}" if weaker else "")
+    short: Counter[str] = Counter()
+    for name, count in counts.items():
+        short[words.get(name, name.split(", ", 1)[-1].replace("accumulation", "sums"))] += count
+    if set(short) <= {"strictest"}:
+        return "strictest" if short else "-"
+    first = [("strictest", short.pop("strictest", 0))]
+    return ", ".join(f"{name} {count}" for name, count in first + short.most_common())
 
 
 def _ratio(value: float | None) -> str:
@@ -194,7 +199,9 @@ def families(summary: Summary) -> list[str]:
     ]
 
 
-def closing(summary: Summary, entries: Mapping[str, Deviation], processes: int, wall: float) -> list[str]:
+def closing(
+    summary: Summary, entries: Mapping[str, Deviation], processes: int, wall: float, busy: float
+) -> list[str]:
     """Totals, coverage, what was left out and why, known deviations, warnings, time: one line each."""
     totals = summary.totals
     outcomes = ("passed", "expected failure", "skipped", "failed")
@@ -214,19 +221,20 @@ def closing(summary: Summary, entries: Mapping[str, Deviation], processes: int, 
     lines += [f"not run: {count:,} cases, {reason}" for reason, count in summary.deselected.most_common()]
     lines += _known(summary, entries)
     lines += _warnings(summary)
-    return lines + _time(summary, processes, wall)
+    return lines + _time(summary, processes, wall, busy)
 
 
 def _known(summary: Summary, entries: Mapping[str, Deviation]) -> list[str]:
     """Known deviations: cases, worst measured now and in the ledger."""
-    lines = []
+    lines, worse = [], []
     for name, known in sorted(summary.deviations.items()):
         worst, documented = known["worst"], entries[name].worst
-        numbers = "not a matter of numbers" if math.isinf(worst) else f"worst {worst:.1f} x the bound"
-        ledger = "" if math.isinf(worst) or math.isinf(documented) else f" (ledger {documented:.1f})"
+        numbers = "not a matter of numbers" if math.isinf(worst) else f"worst {worst:.4g} x the bound"
+        ledger = "" if math.isinf(worst) or math.isinf(documented) else f" (ledger {documented:.4g})"
         lines.append(f"known deviation {name}: {known['cases']} cases, {numbers}{ledger}")
-        if worst > documented:
-            lines.append(f"WARNING: {name} is worse than the ledger says; look at it again")
+        worse += [name] if float(f"{worst:.2g}") > float(f"{documented:.2g}") else []
+    if worse:
+        lines.append(f"WARNING: worse than the ledger says by its first two digits: {', '.join(worse)}")
     return lines
 
 
@@ -251,17 +259,16 @@ def _warnings(summary: Summary) -> list[str]:
     return lines
 
 
-def _time(summary: Summary, processes: int, wall: float) -> list[str]:
-    """Where the time went, and the cases a second and process that the checks alone allow."""
-    spent = sum(summary.seconds.values())
-    whole = max(wall * processes, spent)
+def _time(summary: Summary, processes: int, wall: float, busy: float) -> list[str]:
+    """Where the processor's time went, and how many cases a second and core that makes."""
+    spent, cases = sum(summary.seconds.values()), summary.totals["cases"]
     if not spent:
         return []
-    shares = [f"{part} {summary.seconds[part] / whole:.0%}" for part in PARTS]
+    busy = max(busy, spent)
+    shares = [f"{part} {summary.seconds[part] / busy:.0%}" for part in PARTS]
     slowest = ", ".join(f"{case} {seconds:.1f} s" for seconds, case in summary.slowest)
     return [
-        f"time: {wall:.0f} s in {processes} process{'es' if processes > 1 else ''}: {', '.join(shares)}, "
-        f"pytest and waiting {(whole - spent) / whole:.0%}; {summary.totals['cases'] / whole:.0f} cases a second and "
-        f"process, {summary.totals['cases'] / spent:.0f} without pytest",
-        f"slowest: {slowest}",
+        f"time {wall:.0f} s, of {processes} process{'es' if processes > 1 else ''} {busy:.0f} s: {', '.join(shares)}, "
+        f"pytest and planning {(busy - spent) / busy:.0%}",
+        f"cases a second and core: {cases / busy:.0f}, without pytest {cases / spent:.0f}; slowest: {slowest}",
     ]

@@ -21,7 +21,7 @@ from refimpl.error_bounds import Bounded, Contract, ladder, strictest
 
 
 class Clock:
-    """Seconds of each part of a trial; those of a part inside another one are counted to the inner one only."""
+    """The processor's seconds for each part of a trial; a part inside another one counts for itself only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -29,11 +29,11 @@ class Clock:
 
     @contextmanager
     def measuring(self, part: str) -> Iterator[None]:
-        outside, self._inside, started = self._inside, 0.0, time.perf_counter()
+        outside, self._inside, started = self._inside, 0.0, time.process_time()
         try:
             yield
         finally:
-            spent = time.perf_counter() - started
+            spent = time.process_time() - started
             self.seconds[part] += spent - self._inside
             self._inside = outside + spent
 
