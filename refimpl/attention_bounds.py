@@ -1,0 +1,182 @@
+"""How far a correct attention may be from the exact one: its formula in Bounded arithmetic.
+
+What is left open to an implementation, and therefore charged: `scale` may multiply the scores or, as its
+root, queries and keys; exponents may be kept in base 2; the row may be read in tiles of at least TILE keys
+whose exponentials are rescaled when a larger score comes; the weights, divided by their total or not yet, may
+be rounded to T before they meet the values, and the gradient of the scores before it meets queries and keys;
+going back, the weights may be made again from score - log(total), and sum(weight * grad_weight) may be taken
+as sum(output * grad_output) of the stored output.
+
+Scores are kept in A, unless the contract's algorithm is 'stored scores': then what the documented formula
+gives operation by operation is charged: scaled queries, scores, masked scores and the gradient of the weights
+are each rounded to T.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from refimpl.error_bounds import FLOATS, ULPS, Bounded, Contract, gamma
+from refimpl.floats import outward
+
+STORED_SCORES = "stored scores"
+TILE = 16  # the fewest keys that an instruction for small matrices takes at once
+
+
+def product(first: Bounded, second: Bounded) -> Bounded:
+    """sum(first[..., l, e] * second[..., s, e] for every e), in any order, kept in A.
+
+    Error: as a sum of products (Higham 2002, section 3.1), on operands that are off themselves."""
+    contract, across = first.contract, second.value.swapaxes(-1, -2)
+    off = second.error.swapaxes(-1, -2)
+    own, size = np.abs(first.value), np.abs(across)
+    with np.errstate(invalid="ignore", over="ignore"):
+        terms = _present(first.value, first.error) @ _present(across, off)
+        error = own @ off + first.error @ (size + off)
+        error = error + gamma(terms, contract.u) * (own @ size + error) + terms * contract.eta
+        value = first.value @ across
+        return Bounded(
+            value, np.where(np.isfinite(value), outward(error, 16 + 4 * first.value.shape[-1]), 0.0), contract
+        )
+
+
+def transposed(operand: Bounded) -> Bounded:
+    """The last two axes exchanged."""
+    return Bounded(operand.value.swapaxes(-1, -2), operand.error.swapaxes(-1, -2), operand.contract)
+
+
+def either(first: Bounded, second: Bounded) -> Bounded:
+    """Two ways to the same number, both of them correct: as far off as the worse one."""
+    with np.errstate(invalid="ignore"):
+        error = np.maximum(first.error, second.error + np.abs(first.value - second.value))
+    return Bounded(first.value, np.where(np.isfinite(first.value), error, 0.0), first.contract)
+
+
+def bounded_scores(query: Bounded, key: Bounded, mask: Bounded, scale: float) -> Bounded:
+    """query key scale + mask, with two roundings more: of a factor log2(e) and of the product with it."""
+    contract = query.contract
+    put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
+    root = math.sqrt(abs(scale))
+    scores = product(put(query * contract.constant(math.copysign(root, scale))), key * contract.constant(root))
+    scores = put(scores)
+    if np.any(mask.value != 0) or mask.error.any():
+        scores = put(scores + mask)
+    size = np.where(np.isfinite(scores.value), np.abs(scores.value) + scores.error, 0.0)
+    return _wider(scores, contract.rounding(size, 2.0))
+
+
+def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
+    """Softmax of the scores along their last axis, zeros in a row without keys; and once more as exp(score -
+    log(total)), made again from a stored logarithm.
+
+    A candidate's largest score differs by up to d from the one found here.  Any shift gives the same weights:
+    only the rounding of score - largest and what underflows depend on it.  A weight is at most 1 with the
+    rounding of its division, so nothing is off by more than that."""
+    contract = scores.contract
+    largest = scores.value.max(axis=-1, keepdims=True, initial=-np.inf)
+    off = scores.error.max(axis=-1, keepdims=True, initial=0.0)
+    alone = np.count_nonzero(scores.value != -np.inf, axis=-1, keepdims=True) <= 1
+    with np.errstate(all="ignore"):
+        # A row without keys (largest -inf) or with infinity (NaN, as inf - inf is) keeps its largest out of it.
+        distance = np.where(np.isneginf(scores.value), -np.inf, scores.value - largest)
+        error = scores.error + contract.rounding(np.abs(distance) + scores.error + off)
+        error = np.where(alone | ~np.isfinite(distance), 0.0, error)
+        exponential = Bounded(distance, error, contract).exp()
+        rescaled = 3.0 * (math.ceil(scores.value.shape[-1] / TILE) - 1)
+        exponential = _wider(exponential, contract.rounding(exponential.value + exponential.error, rescaled))
+        total = exponential.sum(-1, keepdims=True)
+        weights = exponential * total.apply(_reciprocal_from_one, ULPS["reciprocal"])
+        underflow = (scores.value.shape[-1] + 1) * contract.eta
+        weights = _wider(weights, np.full(weights.value.shape, underflow))
+        error = np.where(alone, 0.0, np.minimum(weights.error, outward(1.0 + 4.0 * contract.u)))
+        weights = Bounded(weights.value, error, contract)
+        logarithm = contract.exact(largest) + total.apply(_log_from_one, ULPS["log"])
+        shifted = scores - logarithm
+        shifted = Bounded(np.where(np.isneginf(scores.value), -np.inf, shifted.value), shifted.error, contract)
+        again = either(weights, shifted.exp())
+    return weights, Bounded(weights.value, np.where(alone & (weights.value == 0), 0.0, again.error), contract)
+
+
+def bounded_attention(
+    query: Bounded, key: Bounded, value: Bounded, mask: Bounded, scale: float, safe: bool = True
+) -> tuple[Bounded, Bounded, Bounded]:
+    """Output as stored, weights as they may be rounded to T before they are used, and the same made again.
+
+    Shapes (B, L, E), (B, S, E), (B, S, V), (B, L, S) -> (B, L, V), (B, L, S), (B, L, S).  `safe`: a row
+    without keys has weights of 0, and not NaN."""
+    scores = bounded_scores(query, key, mask, scale)
+    weights, again = bounded_weights(scores)
+    if not safe:
+        dead = np.isneginf(scores.value).all(axis=-1, keepdims=True)
+        weights, again = (replace(w, value=np.where(dead, np.nan, w.value)) for w in (weights, again))
+    weights, again = _stored_weights(weights), _stored_weights(again)
+    return product(weights, transposed(value)).store(), weights, again
+
+
+def bounded_gradients(
+    operands: tuple[Bounded, Bounded, Bounded],
+    results: tuple[Bounded, Bounded, Bounded],
+    upstream: Bounded,
+    scale: float,
+    grad_weights: Bounded | None = None,
+) -> tuple[Bounded, Bounded, Bounded, Bounded]:
+    """Gradients of query, key, value and mask, each as stored.  `grad_weights`: of the weights by themselves,
+    where they are an output."""
+    (query, key, value), (output, weights, again) = operands, results
+    contract = query.contract
+    put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
+    up = put(product(upstream, value))
+    by_weights = None
+    if grad_weights is None:
+        by_weights = (output * upstream).sum(-1, keepdims=True)
+    else:
+        up = put(up + grad_weights)
+    total = (again * up).sum(-1, keepdims=True)
+    total = total if by_weights is None else either(total, by_weights)
+    difference = up - total
+    pair = again * difference
+    pair = Bounded(pair.value, np.where(again._zero, 0.0, pair.error), contract).store()
+    root = math.sqrt(abs(scale))
+    signed, root = contract.constant(math.copysign(root, scale)), contract.constant(root)
+    grad_query = put(product(pair, transposed(key * root))) * signed
+    grad_key = product(transposed(pair), transposed(put(query * signed))) * root
+    grad_value = product(transposed(again), transposed(upstream))
+    return grad_query.store(), grad_key.store(), grad_value.store(), pair
+
+
+def _kept(operand: Bounded) -> Bounded:
+    return operand
+
+
+def _present(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+    return ((value != 0) | (error != 0)).astype(np.float64)
+
+
+def _wider(operand: Bounded, by: np.ndarray) -> Bounded:
+    error = np.where(operand._zero | ~np.isfinite(operand.value), 0.0, outward(operand.error + by))
+    return replace(operand, error=error)
+
+
+def _stored_weights(weights: Bounded) -> Bounded:
+    """Rounded to T before or after the division by the total, which is at least 1: off by u_T of itself, not
+    only by half of its own spacing."""
+    contract = weights.contract
+    if contract.store == contract.accumulate:
+        return weights
+    kind = FLOATS[contract.store]
+    certain = (weights.value == 1) & (weights.error == 0)
+    return _wider(weights, np.where(certain, 0.0, kind.roundoff * (weights.value + weights.error) + kind.eta))
+
+
+def _log_from_one(total: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(total, 1.0))
+
+
+def _reciprocal_from_one(total: np.ndarray) -> np.ndarray:
+    return 1.0 / np.maximum(total, 1.0)
+
+
+__all__ = ["STORED_SCORES", "Contract", "bounded_attention", "bounded_gradients", "either", "product", "transposed"]
