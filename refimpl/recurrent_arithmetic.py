@@ -1,0 +1,187 @@
+"""The two ways to evaluate a recurrent layer: with plain numbers by loops, and with their errors.
+
+`recurrent` and `recurrent_cells` are written once and take one of these as `ops`.  `store` marks where every
+implementation writes a tensor of T, `keep` where one writes a tensor that computes operation by operation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refimpl.activation_bounds import either, logistic, sigmoid_values
+from refimpl.bounded import Bounded, finite_where, maximum, where
+from refimpl.error_bounds import Contract
+from refimpl.floats import gamma, outward
+from refimpl.linear import Geometry, read_input, read_output, read_weight
+
+STORED = "stored intermediates"
+
+
+class Plain:
+    """float64 arrays; matrix products by the loops of `linear`."""
+
+    tanh = staticmethod(np.tanh)
+    sigmoid = staticmethod(sigmoid_values)
+    where = staticmethod(np.where)
+    stack = staticmethod(np.stack)
+
+    def operand(self, array: Any) -> np.ndarray:
+        return np.ascontiguousarray(array, dtype=np.float64)
+
+    def store(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    keep = store
+
+    def total(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return first + second
+
+    def either(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """`first` and another form of the same formula."""
+        return first
+
+    def width(self, x: np.ndarray) -> int:
+        return x.shape[-1]
+
+    def join(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Side by side along the last axis."""
+        return np.concatenate(arrays, axis=-1)
+
+    def relu(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0.0)
+
+    def relu_gradient(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.where(x <= 0, 0.0, g)
+
+    def affine(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+        """x (N, I), weight (O, I), bias (O) -> x weight' + bias (N, O)."""
+        return read_output(Geometry(len(x), *weight.shape[::-1]), np.ascontiguousarray(x), weight, bias)
+
+    def input_gradient(self, g: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return read_input(Geometry(len(g), *weight.shape[::-1]), np.ascontiguousarray(g), weight)
+
+    def weight_gradient(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """g (T, N, O), x (T, N, I) -> sum over times and sequences of g' x (O, I)."""
+        g, x = (np.ascontiguousarray(a.reshape(math.prod(a.shape[:-1]), a.shape[-1])) for a in (g, x))
+        return read_weight(Geometry(len(g), x.shape[1], g.shape[1]), g, x)
+
+    recurrent_gradient = weight_gradient
+
+    def bias_gradient(self, g: np.ndarray) -> np.ndarray:
+        return g.reshape(-1, g.shape[-1]).sum(axis=0)
+
+    recurrent_bias_gradient = bias_gradient
+
+
+class Tracked:
+    """`Bounded` numbers under a contract; under 'stored intermediates' every operation writes a tensor of
+    T."""
+
+    where = staticmethod(where)
+    sigmoid = staticmethod(logistic)
+
+    def __init__(self, contract: Contract):
+        self.contract = contract
+        self.each = contract.algorithm == STORED
+
+    def operand(self, array: Any) -> Bounded:
+        return self.contract.exact(array)
+
+    def store(self, x: Bounded) -> Bounded:
+        return x.store()
+
+    def keep(self, x: Bounded) -> Bounded:
+        return x.store() if self.each else x
+
+    def total(self, first: Bounded, second: Bounded) -> Bounded:
+        """Stored; where one is 0 the sum is the other, which is a tensor of T already."""
+        both = (first + second).store()
+        error = np.where(_is_zero(first), second.error, np.where(_is_zero(second), first.error, both.error))
+        return Bounded(both.value, error, self.contract)
+
+    def either(self, first: Bounded, second: Bounded) -> Bounded:
+        return either(first, second)
+
+    def tanh(self, x: Bounded) -> Bounded:
+        return x.tanh()
+
+    def stack(self, parts: Sequence[Bounded]) -> Bounded:
+        values, errors = np.stack([p.value for p in parts]), np.stack([p.error for p in parts])
+        return Bounded(values, errors, self.contract)
+
+    def width(self, x: Bounded) -> int:
+        return x.value.shape[-1]
+
+    def join(self, parts: Sequence[Bounded]) -> Bounded:
+        values, errors = ([getattr(p, name) for p in parts] for name in ("value", "error"))
+        return Bounded(np.concatenate(values, axis=-1), np.concatenate(errors, axis=-1), self.contract)
+
+    def relu(self, x: Bounded) -> Bounded:
+        return maximum(x, self.contract.exact(np.zeros_like(x.value)))
+
+    def relu_gradient(self, g: Bounded, x: Bounded) -> Bounded:
+        """Either g or 0 where the sign of x depends on rounding."""
+        unsure = (np.abs(x.value) <= x.error) & (x.error > 0)
+        value = np.where(x.value <= 0, 0.0, g.value)
+        error = np.where(unsure, np.abs(g.value) + g.error, np.where(x.value <= 0, 0.0, g.error))
+        return Bounded(value, finite_where(value, error), self.contract)
+
+    def affine(self, x: Bounded, weight: Bounded, bias: Bounded | None) -> Bounded:
+        """The product is a tensor of T before or after the bias joins it: whichever store costs more."""
+        bare = self._product(x, _transposed(weight))
+        if bias is None:
+            return bare.store()
+        return either((bare + bias).store(), bare.store() + bias)
+
+    def input_gradient(self, g: Bounded, weight: Bounded) -> Bounded:
+        return self._product(g, weight).store()
+
+    def weight_gradient(self, g: Bounded, x: Bounded) -> Bounded:
+        g, x = (a.reshape(math.prod(a.value.shape[:-1]), a.value.shape[-1]) for a in (g, x))
+        return self._product(_transposed(g), x).store()
+
+    def bias_gradient(self, g: Bounded) -> Bounded:
+        return g.reshape(-1, g.value.shape[-1]).sum(axis=0).store()
+
+    def recurrent_gradient(self, g: Bounded, x: Bounded) -> Bounded:
+        """One sum over all times; operation by operation a tensor of T is added at each time, the last
+        first."""
+        if not self.each or len(g.value) < 2:
+            return self.weight_gradient(g, x)
+        return self._accumulated([self._product(_transposed(g[t]), x[t]) for t in range(len(g.value))])
+
+    def recurrent_bias_gradient(self, g: Bounded) -> Bounded:
+        if not self.each or len(g.value) < 2:
+            return self.bias_gradient(g)
+        return self._accumulated([g[t].sum(axis=0) for t in range(len(g.value))])
+
+    def _accumulated(self, parts: Sequence[Bounded]) -> Bounded:
+        total = parts[-1].store()
+        for part in reversed(parts[:-1]):
+            total = (total + part.store()).store()
+        return total
+
+    def _product(self, first: Bounded, second: Bounded) -> Bounded:
+        """Matrix product: n products and n - 1 additions put at most n roundings on a term (Higham 2002,
+        section 3.5)."""
+        n = first.value.shape[-1]
+        size, other = np.abs(first.value), np.abs(second.value)
+        with np.errstate(invalid="ignore", over="ignore"):
+            value = first.value @ second.value
+            error = size @ second.error + first.error @ (other + second.error)
+            magnitude = outward(size @ other + error, n + 8)
+            rounding = gamma(n, self.contract.u) * magnitude + n * self.contract.eta
+            error = outward(error + np.where(magnitude == 0, 0.0, rounding), n + 8)
+        return Bounded(value, finite_where(value, error), self.contract)
+
+
+def _transposed(x: Bounded) -> Bounded:
+    return Bounded(x.value.T, x.error.T, x.contract)
+
+
+def _is_zero(x: Bounded) -> np.ndarray:
+    return (x.value == 0) & (x.error == 0)

@@ -1,0 +1,118 @@
+"""One step of a recurrent layer and its gradient: the cells of RNN, LSTM and GRU.
+
+A cell gets the input's part of the gates, W_ih x + b_ih, already multiplied.  `ops` are plain numbers or numbers
+with their errors (`recurrent_arithmetic`); the formulas are the same for both.
+    forward(ops, gates, state, weights) -> new state, what the gradient needs
+    backward(ops, up, tape) -> gradients of the input's and the hidden state's part of the gates, and those of the
+                               previous states that do not go through W_hh (None where there is none)
+Only the matrix product with W_hh, which is the same for all, is left to the walk in `recurrent`.
+Source: torch.nn.RNNCell, torch.nn.LSTMCell, torch.nn.GRUCell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Weights(NamedTuple):
+    """Of one layer and direction; None where absent."""
+
+    ih: Any
+    hh: Any
+    b_ih: Any = None
+    b_hh: Any = None
+    hr: Any = None
+
+
+class TanhCell:
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh)."""
+
+    gates, states = 1, 1
+
+    def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
+        new = ops.store(ops.tanh(ops.keep(gates + ops.affine(state[0], weights.hh, weights.b_hh))))
+        return (new,), (new,)
+
+    def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
+        (new,) = tape
+        grad = ops.store(up[0] * (1.0 - new * new))
+        return grad, grad, (None,)
+
+
+class ReluCell:
+    """h' = max(0, W_ih x + b_ih + W_hh h + b_hh)."""
+
+    gates, states = 1, 1
+
+    def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
+        sum_ = ops.keep(gates + ops.affine(state[0], weights.hh, weights.b_hh))
+        return (ops.store(ops.relu(sum_)),), (sum_,)
+
+    def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
+        grad = ops.relu_gradient(up[0], tape[0])
+        return grad, grad, (None,)
+
+
+class LSTMCellFormula:
+    """i, f, o = sigmoid, g = tanh of the gates (i, f, g, o);  c' = f c + i g;  h' = o tanh(c')."""
+
+    gates, states = 4, 2
+
+    def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
+        hidden, cell = state
+        size = ops.width(cell)
+        sums = ops.keep(gates + ops.affine(hidden, weights.hh, weights.b_hh))
+        open_ = ops.keep(ops.sigmoid(sums))
+        i, f, o = open_[:, :size], open_[:, size : 2 * size], open_[:, 3 * size :]
+        g = ops.keep(ops.tanh(sums[:, 2 * size : 3 * size]))
+        new = ops.store(ops.keep(f * cell) + ops.keep(i * g))
+        squashed = ops.keep(ops.tanh(new))
+        saved = tuple(ops.store(gate) for gate in (i, f, g, o))
+        return (ops.store(o * squashed), new), (*saved, cell, squashed)
+
+    def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
+        i, f, g, o, cell, squashed = tape
+        grad_o = ops.keep(up[0] * squashed)
+        grad_c = ops.keep(up[1] + ops.keep(ops.keep(up[0] * o) * (1.0 - squashed * squashed)))
+        grad = ops.join(
+            [
+                ops.store(ops.keep(grad_c * g) * ((1.0 - i) * i)),
+                ops.store(ops.keep(grad_c * cell) * ((1.0 - f) * f)),
+                ops.store(ops.keep(grad_c * i) * (1.0 - g * g)),
+                ops.store(grad_o * ((1.0 - o) * o)),
+            ]
+        )
+        return grad, grad, (None, ops.store(grad_c * f))
+
+
+class GRUCellFormula:
+    """r, z = sigmoid of the gates (r, z, n);  n = tanh(W_in x + b_in + r (W_hn h + b_hn));  h' = (1 - z) n + z h,
+    or the same as n + z (h - n)."""
+
+    gates, states = 3, 1
+
+    def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
+        (hidden,) = state
+        own = ops.affine(hidden, weights.hh, weights.b_hh)
+        size = ops.width(hidden)
+        open_ = ops.keep(ops.sigmoid(ops.keep(gates[:, : 2 * size] + own[:, : 2 * size])))
+        r, z, own_n = open_[:, :size], open_[:, size:], own[:, 2 * size :]
+        n = ops.keep(ops.tanh(ops.keep(gates[:, 2 * size :] + ops.keep(r * own_n))))
+        new = ops.store(
+            ops.either((1.0 - z) * n + z * hidden, n + ops.keep(z * ops.keep(hidden - n))),
+        )
+        return (new,), (ops.store(r), ops.store(z), ops.store(n), own_n, hidden)
+
+    def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
+        r, z, n, own_n, hidden = tape
+        direct = ops.store(up[0] * z)
+        grad_new = ops.either(up[0] * (1.0 - z), ops.keep(up[0] - direct))
+        grad_z = ops.either(
+            up[0] * ops.keep(hidden - n), ops.keep(ops.keep(up[0] * hidden) - ops.keep(up[0] * n))
+        )
+        grad_n = ops.store(grad_new * (1.0 - n * n))
+        first = [
+            ops.store(ops.keep(grad_n * own_n) * ((1.0 - r) * r)),
+            ops.store(grad_z * ((1.0 - z) * z)),
+        ]
+        return ops.join([*first, grad_n]), ops.join([*first, ops.store(grad_n * r)]), (direct,)
