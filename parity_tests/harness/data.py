@@ -1,4 +1,4 @@
-"""The numbers of a case: drawn from its id alone, already rounded to its dtype, the same for every candidate."""
+"""The numbers of a case: drawn from its id alone, rounded to its dtype, the same for every candidate."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from refimpl.error_bounds import FLOATS, round_to
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs, parameters and buffers of a case, float64 arrays (int64 for counters) of numbers of the case's dtype."""
+    """Inputs, parameters and buffers: float64 arrays (int64 for counters) of numbers of the case's dtype."""
 
     inputs: tuple[np.ndarray, ...]
     state: Mapping[str, np.ndarray]
 
 
-# Scale and offset of the inputs in the magnitude regimes: large enough to leave the range in which a type is dense,
-# small enough that sums of a few hundred products of them with numbers around 1 stay finite.
+# Scale and offset of the inputs in the magnitude regimes: large enough to leave the range in which a type is
+# dense, small enough that sums of a few hundred products of them with numbers around 1 stay finite.
 LARGE = {"float16": 300.0, "bfloat16": 1e30, "float32": 1e30, "float64": 1e200}
 TINY = {"float16": 2.0**-12, "bfloat16": 1e-30, "float32": 1e-30, "float64": 1e-200}
 OFFSET = {"float16": 256.0, "bfloat16": 256.0, "float32": 1e4, "float64": 1e7}
@@ -33,7 +33,7 @@ SCALES, OFFSETS = {"large": LARGE, "tiny": TINY}, {"offset": OFFSET}
 
 
 def make_data(spec: LayerSpec, case: Case, state: Mapping[str, np.ndarray]) -> Data:
-    """Numbers for every input and for every entry of the reference's `state` (which gives names and shapes)."""
+    """Numbers for every input and every entry of the reference's `state`, which gives names and shapes."""
     inputs = tuple(draw(spec, case, f"input{index}", shape) for index, shape in enumerate(case.shapes))
     drawn = {
         name: array.copy() if array.dtype.kind in "iu" else draw(spec, case, name, array.shape)
@@ -46,7 +46,8 @@ def make_data(spec: LayerSpec, case: Case, state: Mapping[str, np.ndarray]) -> D
 def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The tensor `name` of a case: the spec's own way when it has one, else by tier and data regime.
 
-    A tensor in the layout 'expanded' repeats along one axis, so it is drawn with size 1 there and then repeated.
+    A tensor in the layout 'expanded' repeats along one axis, so it is drawn with size 1 there and then
+    repeated.
     """
     rng = np.random.default_rng(seed_of(case, name))
     layout = case.layout if name.startswith(("input", "grad_output")) else case.parameter_layout
@@ -57,7 +58,7 @@ def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.n
         if spec.values is None and case.data not in ("normal", *SCALES, *OFFSETS, *SPECIAL):
             raise ValueError(f"{case.id}: nothing is known of the data {case.data!r}")
         values = _general(case, name, rng, drawn_shape)
-    values = values if values.dtype.kind in "iu" else round_to(case.dtype, values)
+    values = values if values.dtype.kind in "biu" else round_to(case.dtype, values)
     return np.array(np.broadcast_to(values, shape))
 
 
@@ -69,13 +70,27 @@ def constructor_arguments(spec: LayerSpec, case: Case) -> dict[str, Any]:
     }
 
 
+def call_arguments(spec: LayerSpec, case: Case) -> dict[str, Any]:
+    """The arguments of the call besides the inputs, each tensor among them drawn."""
+    return {
+        name: draw(spec, case, name, value.shape) if isinstance(value, Drawn) else value
+        for name, value in case.call
+    }
+
+
+def arranged(spec: LayerSpec, case: Case, inputs: tuple) -> tuple:
+    """Positional arguments of the reference's call: the inputs and what else is passed, nested if need be."""
+    call = call_arguments(spec, case)
+    return (*inputs, *call.values()) if spec.nest is None else spec.nest(inputs, call)
+
+
 def rejected_inputs(spec: LayerSpec, case: Case) -> tuple[np.ndarray, ...]:
     """Inputs for arguments that are to be refused: any numbers, but indices where the spec draws indices."""
     rng = np.random.default_rng(0)
     drawn: list[np.ndarray] = []
     for index, shape in enumerate(case.shapes):
         values = spec.values(case, f"input{index}", rng, shape) if spec.values is not None and index else None
-        whole = values is not None and values.dtype.kind in "iu"
+        whole = values is not None and values.dtype.kind in "biu"
         drawn.append(np.asarray(values) if whole else rng.standard_normal(shape))
     return tuple(drawn)
 
@@ -104,11 +119,15 @@ def _general(case: Case, name: str, rng: np.random.Generator, shape: tuple[int, 
 
 
 def _whole_numbers(case: Case, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Non-zero integers in [-a, a], with a so small that sums of products over any operand stay exact in the dtype."""
+    """Non-zero integers in [-a, a], with a so small that most sums of products stay exact in the dtype.
+
+    `a` is at least 2: sums of an even number of +-1 would be 0 half the time, and a sum that is not exact
+    after all has a bound that says so.
+    """
     shapes = [shape for shape in case.shapes if shape and 0 not in shape]
     terms = max((math.prod(shape) // min(shape) for shape in shapes), default=1)
     largest = math.sqrt(2.0 ** FLOATS[case.dtype].precision / max(1, terms))
-    limit = int(min(64, max(1, largest)))
+    limit = int(min(64, max(2, largest)))
     return rng.integers(1, limit, shape, endpoint=True) * rng.choice([-1.0, 1.0], shape)
 
 
