@@ -11,18 +11,19 @@ import numpy as np
 import torch
 
 from parity_tests.harness.cases import Case
-from parity_tests.harness.data import Data, constructor_arguments, draw, rejected_inputs
+from parity_tests.harness.data import Data, call_arguments, constructor_arguments, draw, rejected_inputs
 from parity_tests.harness.options import OptionError
 from parity_tests.harness.outcome import (
     CandidateError,
     Outcome,
+    flat,
     input_gradient_names,
     output_names,
     quiet,
     same_bits,
 )
 from parity_tests.harness.tensors import to_array, to_tensor
-from parity_tests.specs.spec import LayerSpec
+from parity_tests.specs.spec import LayerSpec, Made
 
 
 class Eager:
@@ -42,14 +43,14 @@ class Eager:
         return nullcontext()
 
     def run(self, spec: LayerSpec, case: Case, data: Data) -> Outcome:
-        """Forward, gradients for a random upstream gradient, buffers, evaluation, a second call; in this order."""
+        """Forward, gradients for a random upstream gradient, buffers, evaluation, a second call."""
         inputs = tuple(
             to_tensor(array, case.dtype, case.layout, self.device).requires_grad_(array.dtype.kind == "f")
             for array in data.inputs
         )
         with self.standing_in(spec, case):
             layer, tensors = self._layer(spec, case, data)
-            outputs = self._call(layer, case, inputs)
+            outputs = self._call(spec, layer, case, inputs)
         outcome = Outcome()
         outcome.take(dict(zip(output_names(outputs), outputs, strict=True)))
         outcome.take(self._gradients(spec, case, inputs, tensors, outputs))
@@ -58,9 +59,9 @@ class Eager:
         with self.standing_in(spec, case):
             if buffers and case.mode == "train":  # before the second call, which moves the buffers again
                 layer.train(False)
-                outcome.evaluated = to_array(self._call(layer, case, inputs)[0])
+                outcome.evaluated = to_array(self._call(spec, layer, case, inputs)[0])
                 layer.train(True)
-            again = self._call(layer, case, inputs)
+            again = self._call(spec, layer, case, inputs)
         outcome.second = dict(zip(output_names(again), map(to_array, again), strict=True))
         outcome.written = _written(data, inputs, tensors)
         return outcome
@@ -76,7 +77,7 @@ class Eager:
                 )
                 if isinstance(layer, torch.nn.Module):
                     layer.to(device=self.device, dtype=getattr(torch, case.dtype)).train(case.mode == "train")
-                layer(*inputs, **dict(case.call))
+                self._invoke(spec, layer, case, inputs)
         except Exception as error:
             return error
         return None
@@ -90,11 +91,15 @@ class Eager:
         return getattr(torch.nn, spec.name)(**arguments)
 
     def _arguments(self, spec: LayerSpec, case: Case) -> dict[str, Any]:
-        """The arguments with which the layer is made, arrays as tensors."""
-        arguments = constructor_arguments(spec, case)
+        """The arguments with which the layer is made, arrays as tensors, layers as torch's."""
+        return self._tensors(case, constructor_arguments(spec, case))
+
+    def _tensors(self, case: Case, arguments: dict[str, Any]) -> dict[str, Any]:
         for name, value in arguments.items():
             if isinstance(value, np.ndarray):
                 arguments[name] = to_tensor(value, case.dtype, "contiguous", self.device)
+            elif isinstance(value, Made):
+                arguments[name] = value.of(torch.nn)
         return arguments
 
     def _layer(self, spec: LayerSpec, case: Case, data: Data) -> tuple[Any, dict[str, torch.Tensor]]:
@@ -120,13 +125,18 @@ class Eager:
                 module._buffers[last] = to_tensor(array, case.dtype, "contiguous", self.device)
         return layer, tensors
 
-    def _call(self, layer: Any, case: Case, inputs: tuple) -> tuple[torch.Tensor, ...]:
-        if dict(case.arguments).get("inplace"):  # autograd allows no writing into a leaf that needs a gradient
+    def _invoke(self, spec: LayerSpec, layer: Any, case: Case, inputs: tuple) -> Any:
+        call = self._tensors(case, call_arguments(spec, case))
+        return layer(*inputs, **call) if spec.invoke is None else spec.invoke(layer, inputs, call)
+
+    def _call(self, spec: LayerSpec, layer: Any, case: Case, inputs: tuple) -> tuple[torch.Tensor, ...]:
+        if dict(case.arguments).get(
+            "inplace"
+        ):  # autograd allows no writing into a leaf that needs a gradient
             inputs = tuple(tensor.clone() for tensor in inputs)
-        outputs = layer(*inputs, **dict(case.call))
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        if not outputs or len(outputs) > 2:
-            raise CandidateError(f"{case.layer} returned {len(outputs)} outputs; needed are one or two tensors")
+        outputs = flat(self._invoke(spec, layer, case, inputs))
+        if not outputs:
+            raise CandidateError(f"{case.layer} returned no output; needed are tensors")
         for output in outputs:
             if not isinstance(output, torch.Tensor):
                 raise CandidateError(f"{case.layer} returned {type(output).__name__}; needed is a tensor")
@@ -179,9 +189,9 @@ def _buffers(layer: Any) -> dict[str, torch.Tensor]:
 class StandIns(Eager):
     """torch.nn with some functions and classes replaced by the user's own of the same name.
 
-    A function takes the place of torch.nn.functional's (and of torch's own where torch.nn calls that: `sigmoid`,
-    `tanh`) while the layer's code runs.  Inside the stand-in and in the backward pass everything is torch's own
-    again, so a stand-in may call what it replaces.  A class takes the place of torch.nn's.
+    A function takes the place of torch.nn.functional's (and of torch's own where torch.nn calls that:
+    `sigmoid`, `tanh`) while the layer's code runs.  Inside the stand-in and in the backward pass everything
+    is torch's own again, so a stand-in may call what it replaces.  A class takes the place of torch.nn's.
     """
 
     def __init__(self, name: str, public: Mapping[str, Any], device: str = "cpu"):
@@ -192,10 +202,11 @@ class StandIns(Eager):
         self.functions = {key: value for key, value in known.items() if not inspect.isclass(value)}
         self.calls = 0
         if not known:
+            given = ", ".join(sorted(public)) or "none at all"
             raise OptionError(
-                f"--candidate {name} stands in for nothing: its public names are "
-                f"{', '.join(sorted(public)) or 'none at all'}, and none is a function of torch.nn.functional or a "
-                "class of torch.nn; name yours as torch does, for example `def conv2d(input, weight, ...)`"
+                f"--candidate {name} stands in for nothing: its public names are {given}, "
+                "and none is a function of torch.nn.functional or a class of torch.nn; "
+                "name yours as torch does, for example `def conv2d(input, weight, ...)`"
             )
 
     def reaches(self, spec: LayerSpec, case: Case) -> bool:
@@ -249,7 +260,7 @@ def _put(values: Mapping[tuple[Any, str], Any]) -> None:
 
 
 def replaceable(name: str, value: Any) -> bool:
-    """Whether a value can take the place of what torch calls by that name: a class for a class, else a function."""
+    """Whether a value can take the place of torch's own of that name: a class of a class, else a function."""
     if inspect.isclass(value):
         return inspect.isclass(getattr(torch.nn, name, None))
     own = getattr(torch.nn.functional, name, None)

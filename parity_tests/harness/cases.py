@@ -24,7 +24,8 @@ HARNESS_AXES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One call of one layer.  Nothing of it is rewritten later; `id` is derived from the fields, only non-defaults shown.
+    """One call of one layer.  Nothing of it is rewritten later; `id` is derived from the fields, only
+    non-defaults shown.
 
     arguments, call   pairs of name and value as passed to the constructor and to the call
     data              how values are drawn (harness/data.py)
@@ -103,7 +104,7 @@ class Sweep:
 
 
 def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
-    """The cases of a layer that the options ask for; an axis or a sweep that comes out empty is a ValueError."""
+    """The cases of a layer that the options ask for; ValueError where an axis comes out empty."""
     axes = dict(spec.axes)
     for axis, wanted in (("dtype", options.dtype), ("layout", options.layout)):
         if wanted is not None:
@@ -126,7 +127,9 @@ def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
     cases = list(dict.fromkeys(cases))
     twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
     if twice:
-        raise ValueError(f"{spec.name}: {len(twice)} ids stand for more than one case, for example {twice[0]}")
+        raise ValueError(
+            f"{spec.name}: {len(twice)} ids stand for more than one case, for example {twice[0]}"
+        )
     return Sweep(tuple(cases), array)
 
 

@@ -1,6 +1,8 @@
-"""The checks: plain functions of (spec, case, candidate) that raise `ParityError` and count what they compared.
+"""The checks: plain functions of (spec, case, candidate) that raise `ParityError` and count what they
+compared.
 
-They are what pytest runs, what the fault catalogue is tested with, and what a script may call.  None has an off switch.
+They are what pytest runs, what the fault catalogue is tested with, and what a script may call.  None has an
+off switch.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from parity_tests.harness.candidates import CandidateError, Eager, quiet, same_bits
 from parity_tests.harness.cases import Case
-from parity_tests.harness.data import constructor_arguments, rejected_inputs
+from parity_tests.harness.data import arranged, constructor_arguments, rejected_inputs
 from parity_tests.harness.findings import ParityError, Probe, Tally, Verdict, contract_met, demand_whole
 from parity_tests.harness.trial import Trial, trial_of
 from parity_tests.specs.spec import LayerSpec
@@ -19,7 +21,7 @@ from refimpl.error_bounds import SuiteError
 def check_metadata(
     spec: LayerSpec, case: Case, candidate: Eager, tally: Tally | None = None, **how: str
 ) -> None:
-    """Shape, dtype and device of outputs, gradients and buffers; the memory format of outputs where it is promised."""
+    """Shape, dtype and device of outputs, gradients and buffers; the memory format where it is promised."""
     trial = trial_of(spec, case, candidate, **how)
     probe, outcome, expected = Probe("metadata", trial, tally), trial.outcome, trial.bounded(trial.required)
     _demand_complete(trial)
@@ -41,7 +43,9 @@ def check_forward(
     spec: LayerSpec, case: Case, candidate: Eager, tally: Tally | None = None, **how: str
 ) -> None:
     """Every output, element by element."""
-    Probe("forward", trial_of(spec, case, candidate, **how), tally).results(("output", "indices"))
+    trial = trial_of(spec, case, candidate, **how)
+    names = [name for name in trial.bounded(trial.required) if name.startswith(("output", "indices"))]
+    Probe("forward", trial, tally).results(names)
 
 
 def check_input_gradients(
@@ -114,7 +118,7 @@ def reference_rejection(spec: LayerSpec, case: Case) -> BaseException | None:
     try:
         with quiet():
             layer = spec.reference(**constructor_arguments(spec, case)).train(case.mode == "train")
-            layer(*rejected_inputs(spec, case), *dict(case.call).values())
+            layer(*arranged(spec, case, rejected_inputs(spec, case)))
     except Exception as error:
         return error
     return None
@@ -131,7 +135,7 @@ CHECKS: Mapping[str, Callable[..., None]] = {
 
 
 def run_checks(spec: LayerSpec, case: Case, candidate: Eager, **how: str) -> Verdict:
-    """All checks of a case.  Where `metadata` fails, values cannot be compared and the other checks are not run."""
+    """All checks of a case.  Where `metadata` fails, values cannot be compared: the others are not run."""
     tally, errors = Tally(), []
     checks = {"rejection": check_rejection} if case.rejects else CHECKS
     for name, check in checks.items():
@@ -152,11 +156,13 @@ def run_checks(spec: LayerSpec, case: Case, candidate: Eager, **how: str) -> Ver
 
 
 def _demand_complete(trial: Trial) -> None:
-    """The reference must speak of the output and of every gradient that the candidate has: an error of the suite."""
+    """It is an error of the suite if the reference says nothing of the output or of a gradient."""
     expected, given = trial.bounded(trial.required), trial.outcome.arrays
     silent = [name for name in given if name.startswith(("output", "grad_")) and name not in expected]
     if silent or "output" not in expected:
-        raise SuiteError(f"{trial.case.id}: the reference says nothing of {', '.join(silent) or 'the output'}")
+        raise SuiteError(
+            f"{trial.case.id}: the reference says nothing of {', '.join(silent) or 'the output'}"
+        )
 
 
 def _promises_channels_last(spec: LayerSpec, case: Case, output_shape: tuple[int, ...]) -> bool:

@@ -16,9 +16,11 @@ class Comparison:
     elements       how many were compared                exact        how many of them with bound 0
     utilisation    largest error / bound (0 where both are 0; inf where the bound is 0 and the error is not)
     wrong          indices of the elements out of bound, worst first
-    statistical    error against what is likely for sums of products (`Products.statistical_ratio`); above 1: look
+    statistical    error against what is likely for sums of products (`Products.statistical_ratio`); above 1:
+                   look
     uninformative  elements whose bound is wider than the scale of the values
-    reached        elements that are made of something: all, or those with at least one term where the terms are known
+    reached        elements that are made of something: all, or those with at least one term where the terms
+                   are known
     zeros          how many of the reached ones have the exact value 0
     """
 
@@ -43,8 +45,9 @@ class Comparison:
     def mostly_zeros(self) -> bool:
         """Zeros by chance, which an implementation that does nothing would give too.
 
-        An element that no tap reaches is rightly 0 and does not count; where taps are not known (a copied border, a
-        rectified value) zeros are part of the result, and only a result that is nothing but zeros tells nothing.
+        An element that no tap reaches is rightly 0 and does not count; where taps are not known (a copied
+        border, a rectified value) zeros are part of the result, and only a result that is nothing but zeros
+        tells nothing.
         """
         known = self.bounded.products is not None
         return self.reached > 0 and (2 * self.zeros > self.reached if known else self.zeros == self.reached)

@@ -1,7 +1,7 @@
 """The ledger of known deviations: where a candidate is known to miss the reference, and when that goes stale.
 
-An entry never widens a bound.  A failure that an entry names becomes an expected failure; one that it does not
-name stays a failure; an entry that matched cases none of which failed is an error of the ledger.
+An entry never widens a bound.  A failure that an entry names becomes an expected failure; one that it does
+not name stays a failure; an entry that matched cases none of which failed is an error of the ledger.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class Deviation:
     cause         what is known of it
     link          where it can be read about, '' if nowhere
     look_again    date after which somebody should look whether it still holds
-    meets         the weaker contract that the failing results do meet; one that does not meet it is unexpected
-    message       regular expression found in the messages of the failures, '' for any: of failures that are not
-                  about numbers, it keeps an entry from explaining more than it means
+    meets         the weaker contract that the failing results do meet; one that does not meet it is
+                  unexpected
+    message       regular expression found in the messages of the failures, '' for any: of failures that are
+                  not about numbers, it keeps an entry from explaining more than it means
     every         True: each matching case fails; False: some do, the numbers decide
     hardware      True: depends on the processor, so that no longer failing is a warning and not an error
     """
@@ -107,7 +108,7 @@ def in_force(
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the ledger says of one case: errors nobody expected, entries that explain the others, entries not met."""
+    """Of one case: errors nobody expected, entries that explain the others, entries that were not met."""
 
     unexpected: tuple[Any, ...]
     explained_by: tuple[Deviation, ...]

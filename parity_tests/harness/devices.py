@@ -1,4 +1,4 @@
-"""Devices: which are present, what they are called, and the arithmetic that is pinned while the suite runs."""
+"""Devices: which are present, what they are called, and the arithmetic pinned while the suite runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def device_lines(options: RunOptions) -> list[str]:
         if device.startswith("cuda"):
             lines.append(
                 f"{device}: {torch.cuda.get_device_name(device)}, cuda {torch.version.cuda}, cudnn "
-                f"{torch.backends.cudnn.version()}; float32 products {options.precision}, cudnn.deterministic on, benchmark off"
+                f"{torch.backends.cudnn.version()}; float32 products {options.precision}, "
+                "cudnn.deterministic on, benchmark off"
             )
     return lines
 
@@ -35,8 +36,8 @@ def device_lines(options: RunOptions) -> list[str]:
 def pinned(precision: str) -> Iterator[None]:
     """float32 products as asked for, deterministic cudnn without benchmarks, one thread a process.
 
-    One thread: the tensors are small, threads that compete for a busy machine's cores made the sweep seven times
-    slower, and the order of a sum must not depend on how many processes share the cases.
+    One thread: the tensors are small, threads that compete for a busy machine's cores made the sweep seven
+    times slower, and the order of a sum must not depend on how many processes share the cases.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What checks find: the error they raise, the tally they keep, and `Probe`, which compares and counts for a check."""
+"""What checks find: the error they raise, the tally they keep, and `Probe`, which compares and counts."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ class Tally:
 class Verdict:
     """Everything that the checks of one case said.
 
-    contract   'strictest', or the weakest of the contracts that its results meet, 'none', or 'other' where an error
-               is not about numbers; '' of a rejection
+    contract   'strictest', or the weakest of the contracts that its results meet, 'none', or 'other' where an
+               error is not about numbers; '' of a rejection
     seconds    by part of the work
     """
 
@@ -89,7 +89,7 @@ class Probe:
             raise ParityError(self.trial.case, self.check, sentence)
 
     def results(self, names: Iterable[str]) -> None:
-        """Every result of these names that the reference knows; raises the worst error after all are compared."""
+        """Every result of these names that the reference knows; the worst error is raised at the end."""
         expected, worst = self.trial.bounded(self.trial.required), None
         for name in (name for name in names if name in expected):
             if name not in self.trial.outcome.arrays:
@@ -125,15 +125,15 @@ def describe(trial: Trial, comparison: Comparison, met: str | None) -> str:
     bounded = comparison.bounded
     lines = [
         f"{comparison.name}{list(index)} = {comparison.actual[index]:.9g}, exact {bounded.value[index]:.9g}, "
-        f"bound {bounded.error[index]:.3g}      {len(comparison.wrong)} of {comparison.elements} elements out of bound, "
-        f"worst {comparison.utilisation:.3g} x"
+        f"bound {bounded.error[index]:.3g}      {len(comparison.wrong)} of {comparison.elements} "
+        f"elements out of bound, worst {comparison.utilisation:.3g} x"
     ]
     if met is not None:
         lines.append(f"verdict: structure right; meets the contract '{met}', required '{trial.required}'")
     elif bounded.error[index] == 0:
         lines.append(
-            f"verdict: the structure is wrong: this element is exact in {trial.case.dtype}, whatever the order "
-            "of summation"
+            f"verdict: the structure is wrong: this element is exact in {trial.case.dtype}, whatever the "
+            "order of summation"
         )
     else:
         lines.append(f"verdict: meets no contract of {trial.case.dtype}, required '{trial.required}'")

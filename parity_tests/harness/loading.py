@@ -26,16 +26,19 @@ def make_candidate(name: str, device: str) -> Eager:
 
 
 def public_names(module: Any) -> Mapping[str, Any]:
-    """What a module offers: its `__all__`, or else every name without underscore that is not torch's own object.
+    """What a module offers: its `__all__`, or else every name without underscore that is not torch's own
+    object.
 
-    A file that imports torch's `pad` as a helper has not written a `pad`.  One that hands torch's own on says so
-    in `__all__`.
+    A file that imports torch's `pad` as a helper has not written a `pad`.  One that hands torch's own on says
+    so in `__all__`.
     """
     values = vars(module)
     if "__all__" in values:
         missing = [name for name in values["__all__"] if name not in values]
         if missing:
-            raise OptionError(f"--candidate {module.__name__}: __all__ names {missing}, which it does not have")
+            raise OptionError(
+                f"--candidate {module.__name__}: __all__ names {missing}, which it does not have"
+            )
         return {name: values[name] for name in values["__all__"]}
     return {
         name: value
@@ -73,8 +76,8 @@ def _load_module(name: str) -> Any:
         found = None
     if found is None:
         raise OptionError(
-            f"--candidate {name!r} is neither 'eager', nor a file ending in .py, nor a module that can be found; "
-            "give one of these"
+            f"--candidate {name!r} is neither 'eager', nor a file ending in .py, nor a module that can be "
+            "found; give one of these"
         )
     return _imported(lambda: importlib.import_module(name), name)
 

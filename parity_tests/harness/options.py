@@ -1,4 +1,4 @@
-"""The options of a run: defined once for pytest and for anybody who builds a run by hand, parsed once, then frozen."""
+"""The options of a run: defined once for pytest and for runs made by hand, parsed once, then frozen."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Named here and not imported from refimpl: pytest loads this module in every run, also of other projects' tests,
-# and these should not wait for numpy.  A self-test compares.
+# Named here and not imported from refimpl: pytest loads this module in every run, also of other projects'
+# tests, and these should not wait for numpy.  A self-test compares.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SWEEPS = ("quick", "default", "full")
 LAYOUTS = ("contiguous", "transposed", "expanded", "sliced", "channels_last")
@@ -58,8 +58,8 @@ def add_options(add: Any) -> None:
         "--candidate",
         default="eager",
         metavar="NAME|FILE.py|MODULE",
-        help="implementation under test: eager (default), or a file or module whose public functions and classes "
-        "stand in for those of the same name in torch.nn.functional and torch.nn",
+        help="implementation under test: eager (default), or a file or module whose public functions and "
+        "classes stand in for those of the same name in torch.nn.functional and torch.nn",
     )
     add(
         "--device",
@@ -73,14 +73,14 @@ def add_options(add: Any) -> None:
         "--sweep",
         default="default",
         metavar="SWEEP",
-        help="quick (every axis value once, seconds), default (every triple of axis values), full (every row in "
-        "every dtype)",
+        help="quick (every axis value once, seconds), default (every triple of axis values), full (every row "
+        "in every dtype)",
     )
     add(
         "--cases",
         default=None,
         metavar="N",
-        help="about N cases a layer at most; all pairs of axis values are kept, even if that takes more than N",
+        help="about N cases a layer at most; all pairs of axis values are kept, even if that takes more",
     )
     add("--seed", default="0", metavar="SEED", help="changes the random numbers of every case (default 0)")
     add(

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +44,10 @@ class Facts:
 class Outcome:
     """Results under the names that the reference's `bounded` uses.
 
-    arrays, facts  of outputs, gradients and buffers      written    inputs and parameters that the call changed
-    second         outputs of a second call               evaluated  output in evaluation mode after a training
+    arrays, facts  of outputs, gradients and buffers      written    inputs and parameters that the call
+                   changed
+    second         outputs of a second call               evaluated  output in evaluation mode after a
+                   training
                                                                      call, of layers with buffers
     """
 
@@ -61,8 +64,18 @@ class Outcome:
 
 
 def output_names(outputs: tuple) -> tuple[str, ...]:
-    """'output', and 'indices' for a second output."""
-    return ("output", "indices")[: len(outputs)]
+    """'output', then 'output1', 'output2'; 'indices' for a second output of whole numbers."""
+    names = ["output", *(f"output{i}" for i in range(1, len(outputs)))]
+    if len(outputs) == 2 and not outputs[1].is_floating_point():
+        names[1] = "indices"
+    return tuple(names)
+
+
+def flat(outputs: Any) -> tuple:
+    """What nested outputs consist of, in their order; None, which was not asked for, is left out."""
+    if not isinstance(outputs, (tuple, list)):
+        return (outputs,)
+    return tuple(part for output in outputs if output is not None for part in flat(output))
 
 
 def input_gradient_names(inputs: tuple) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
-"""pytest's side of the suite: options, the cases as tests, the header, the table at the end.  Hooks and fixtures only.
+"""pytest's side of the suite: options, the cases as tests, the header, the table at the end.  Hooks and
+fixtures only.
 
-pytest loads this module in every run, also of other projects' tests: torch and numpy are imported where they are used.
+pytest loads this module in every run, also of other projects' tests: torch and numpy are imported where they
+are used.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
     from parity_tests.harness.run import Run
 
 CONFORMANCE = "parity_trial"  # the fixture by which a test asks to be given every case of its family
-PROPERTY = "parity"  # under which a record travels with its test report, and a worker's plans with its farewell
+PROPERTY = (
+    "parity"  # under which a record travels with its test report, and a worker's plans with its farewell
+)
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 HOME = Path(__file__).parents[1]
 
@@ -28,13 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Options are judged at once, so that a wrong one is a usage error; other projects' runs are left alone."""
+    """Options are judged at once, so that a wrong one is a usage error; other runs are left alone."""
     if any(_is_ours(config, argument) for argument in config.args):
         run_of(config)
 
 
 def _is_ours(config: pytest.Config, argument: str) -> bool:
-    """Whether what pytest is to collect lies in this package, or holds it (and not as something installed)."""
+    """Whether what pytest is to collect lies in this package, or holds it and not as something installed."""
     name = argument.partition("::")[0]
     if config.option.pyargs and name.partition(".")[0] == HOME.name:
         return True
@@ -45,7 +49,7 @@ def _is_ours(config: pytest.Config, argument: str) -> bool:
 
 
 def run_of(config: pytest.Config) -> Run:
-    """The run of this session, made when first asked for.  A wrong option ends the session with a sentence."""
+    """The run of this session, made when first asked for.  A wrong option ends the session."""
     if RUN not in config.stash:
         from parity_tests.harness.devices import devices_present
         from parity_tests.harness.run import Run

@@ -1,4 +1,4 @@
-"""What a run found, layer by layer: collected from the records of its cases, shown as tables, written as JSON."""
+"""What a run found, layer by layer: collected from records of cases, shown as tables, written as JSON."""
 
 from __future__ import annotations
 
@@ -128,8 +128,7 @@ class Summary:
                 layer: {"covered": pair[0], "feasible": pair[1]} for layer, pair in self.triples.items()
             },
             "layers": [
-                {"layer": layer, "device": device, **vars(row)}
-                for (layer, device), row in self.rows.items()
+                {"layer": layer, "device": device, **vars(row)} for (layer, device), row in self.rows.items()
             ],
             "cases": list(records),
         }
@@ -149,7 +148,7 @@ def _plain(value: Any) -> Any:
 
 
 def table(summary: Summary) -> list[str]:
-    """layer x dtype: cases, elements, triples covered, worst utilisation of the bound, deviations, contracts met."""
+    """layer x dtype: cases, elements, triples, worst utilisation of the bound, deviations, contracts met."""
     head = (
         f"{'layer':<18} {'device':<6} {'cases':>6} {'elements':>11} {'triples':>8}  "
         + " ".join(f"{dtype:>8}" for dtype in DTYPES)
@@ -214,9 +213,8 @@ def closing(
     ]
     covered, feasible = (sum(pair[i] for pair in summary.triples.values()) for i in (0, 1))
     if feasible:
-        lines.append(
-            f"covered {covered:,} of {feasible:,} feasible triples of axis values, in {len(summary.triples)} layers"
-        )
+        layers = len(summary.triples)
+        lines.append(f"covered {covered:,} of {feasible:,} feasible triples of axis values, {layers} layers")
     lines += [f"dropped: {count:,} combinations, {reason}" for reason, count in summary.dropped.most_common()]
     lines += [f"not run: {count:,} cases, {reason}" for reason, count in summary.deselected.most_common()]
     lines += _known(summary, entries)
@@ -243,8 +241,8 @@ def _warnings(summary: Summary) -> list[str]:
     if summary.statistical:
         ratio, case = max(summary.statistical)
         lines.append(
-            f"WARNING: error above 8 u sqrt(n) ||products|| in {len(summary.statistical)} cases, worst {ratio:.2f} "
-            f"in {case}: correct by the bound, unlikely by chance"
+            f"WARNING: error above 8 u sqrt(n) ||products|| in {len(summary.statistical)} cases, "
+            f"worst {ratio:.2f} in {case}: correct by the bound, unlikely by chance"
         )
     if summary.tells_nothing:
         lines.append(
@@ -266,9 +264,11 @@ def _time(summary: Summary, processes: int, wall: float, busy: float) -> list[st
         return []
     busy = max(busy, spent)
     shares = [f"{part} {summary.seconds[part] / busy:.0%}" for part in PARTS]
+    plural = "es" if processes > 1 else ""
     slowest = ", ".join(f"{case} {seconds:.1f} s" for seconds, case in summary.slowest)
     return [
-        f"time {wall:.0f} s, of {processes} process{'es' if processes > 1 else ''} {busy:.0f} s: {', '.join(shares)}, "
+        f"time {wall:.0f} s, of {processes} process{plural} {busy:.0f} s: {', '.join(shares)}, "
         f"pytest and planning {(busy - spent) / busy:.0%}",
-        f"cases a second and core: {cases / busy:.0f}, without pytest {cases / spent:.0f}; slowest: {slowest}",
+        f"cases a second and core: {cases / busy:.0f}, without pytest {cases / spent:.0f}",
+        f"slowest: {slowest}",
     ]

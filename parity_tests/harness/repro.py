@@ -1,4 +1,4 @@
-"""What a failure says, and the stand-alone script that shows the same numbers again with torch and numpy only."""
+"""What a failure says, and the script that shows its numbers again with torch and numpy alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,9 @@ def rerun(case: Case, candidate: Eager, options: RunOptions) -> str:
     more += ["--ignore-known"] if options.ignore_known else []
     where = "parity_tests" if checkout else "--pyargs parity_tests"
     name = f"{case.id}-{candidate.device.replace(':', '')}"
-    return " ".join([f'pytest {where} -k "[{name}]"', *more])  # brackets: not also the ids that end like this one
+    return " ".join(
+        [f'pytest {where} -k "[{name}]"', *more]
+    )  # brackets: not also the ids that end like this one
 
 
 def _written(
@@ -78,7 +80,7 @@ def _written(
 def script(
     spec: LayerSpec, case: Case, candidate: Eager, found: Sequence[Comparison], options: RunOptions
 ) -> str:
-    """The source of the script: tensors, call, and for each wrong element the expected value and its bound."""
+    """The source of the script: tensors, call, and of each wrong element the exact value and its bound."""
     trial = trial_of(spec, case, candidate, precision=options.precision)
     names = [f"input{i}" for i in range(len(trial.data.inputs))]
     copied = "tuple(x.clone() for x in inputs)" if dict(case.arguments).get("inplace") else "inputs"
@@ -92,7 +94,7 @@ def script(
         "@LAYER": _layer_lines(trial),
         "@INPUTS": ", ".join(names) + ",",
         "@COPIED": copied,
-        "@CALL": "".join(f", {name}={value!r}" for name, value in case.call),
+        "@CALL": "".join(f", {given}" for given in _given(case.call)),
         "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.grad_outputs))),
         "@EVALUATED": str(any(comparison.name == "evaluated" for comparison in found)),
         "@ROWS": "\n".join(row for comparison in found for row in _rows(comparison)),
@@ -118,12 +120,13 @@ def _tensors(trial: Trial) -> list[str]:
     ]
     tensors += [
         (name, draw(trial.spec, case, name, value.shape), "contiguous")
-        for name, value in case.arguments
+        for name, value in (*case.arguments, *case.call)
         if isinstance(value, Drawn)
     ]
     tensors += [(f"grad_output{i}", array, case.layout) for i, array in enumerate(trial.grad_outputs)]
     return [
-        f"{_variable(name)} = tensor({_source(case, name, array)}, {layout!r})" for name, array, layout in tensors
+        f"{_variable(name)} = tensor({_source(case, name, array)}, {layout!r})"
+        for name, array, layout in tensors
     ]
 
 
@@ -135,6 +138,13 @@ def _source(case: Case, name: str, array: np.ndarray) -> str:
             return f"drawn({seed_of(case, name)}, {array.shape})"
     numbers = ", ".join(_number(value) for value in array.ravel().tolist())
     return f"np.array([{numbers}], dtype=np.{array.dtype}).reshape({array.shape})"
+
+
+def _given(arguments: tuple[tuple[str, Any], ...]) -> list[str]:
+    """Arguments as they are written in the script, tensors by their names."""
+    return [
+        f"{name}={_variable(name) if isinstance(value, Drawn) else repr(value)}" for name, value in arguments
+    ]
 
 
 def _number(value: Any) -> str:
@@ -165,9 +175,7 @@ def _candidate_lines(candidate: Eager) -> str:
 def _layer_lines(trial: Trial) -> str:
     """The layer or function with the case's arguments, parameters and buffers."""
     spec, case = trial.spec, trial.case
-    arguments = ", ".join(
-        f"{name}={_variable(name) if isinstance(value, Drawn) else repr(value)}" for name, value in case.arguments
-    )
+    arguments = ", ".join(_given(case.arguments))
     if spec.is_function:
         return (
             f"def layer(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "

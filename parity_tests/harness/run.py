@@ -1,4 +1,4 @@
-"""The run: candidates, the cases planned for them, what came back, and what is wrong with the run as a whole."""
+"""The run: candidates, cases planned for them, what came back, and what is wrong with it as a whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from parity_tests.specs.spec import LayerSpec
 
 
 class Run:
-    """Options and candidates; `planned` before the cases run, `records` and `summary` of those that came back."""
+    """Options and candidates; `planned` before the cases run, `records` and `summary` afterwards."""
 
     def __init__(self, options: RunOptions):
         self.options = options
@@ -54,7 +54,7 @@ class Run:
         }
 
     def plan(self, family_name: str) -> list[Planned]:
-        """A family's cases for every candidate; those that a candidate does not reach are counted and left out."""
+        """A family's cases for every candidate; those that one does not reach are counted and left out."""
         if family_name not in self.planned:
             self.planned[family_name] = [
                 planned for spec in family(family_name) for planned in self._plan_layer(spec)
@@ -104,17 +104,21 @@ class Run:
         if self.families and not sum(self.families.values()):
             names = ", ".join(self.families)
             self.errors.append(
-                f"no case to run: {self._what()} reaches no layer of the families {names} under these options; "
-                "name other tests, or take options off"
+                f"no case to run: {self._what()} reaches no layer of the families {names} under these "
+                "options; name other tests, or take options off"
             )
         missing = self.selected - len(self.records)
         if missing > 0 and not stopped:
-            self.errors.append(f"{missing} of {self.selected} cases gave no result: a crash, or an error of the suite")
+            self.errors.append(
+                f"{missing} of {self.selected} cases gave no result: a crash, or an error of the suite"
+            )
         compared = [record for record in self.records if not record["rejection"]]
         if compared and not self.summary.totals["elements"]:
             self.errors.append("no element was compared in the whole run")
         for layer, untested in _untested(self.records).items():
-            self.errors.append(f"{layer}: all {untested} exact cases are untested: mostly zeros, mend their data")
+            self.errors.append(
+                f"{layer}: all {untested} exact cases are untested: mostly zeros, mend their data"
+            )
         self.whole = whole and not missing
         if self.whole:
             self.errors += self.stale(hardware=False)
@@ -132,7 +136,7 @@ class Run:
         """Ledger entries that matched cases of this run none of which failed."""
         explained = {name for record in self.records for name in record["deviations"]}
         return [
-            f"ledger entry {entry.name!r} matched cases, and none of them fails any more: take it out or mend it"
+            f"ledger entry {entry.name!r} matched cases, and none of them fails any more: mend or remove it"
             for entry in dict.fromkeys(entry for entries in self.entries.values() for entry in entries)
             if entry.hardware == hardware
             and entry.name not in explained
@@ -188,7 +192,7 @@ class Planned:
         return f"{self.case.id}-{self.candidate.device.replace(':', '')}"
 
     def try_it(self, record_property: Any) -> None:
-        """Run all checks; fail, expect the failure, skip what tells nothing, or pass, as ledger and tally say."""
+        """Run all checks; then fail, expect the failure, skip what tells nothing, or pass."""
         run, case, candidate = self.run, self.case, self.candidate
         options, started = run.options, time.process_time()
         verdict = run_checks(self.spec, case, candidate, precision=options.precision)
@@ -197,24 +201,29 @@ class Planned:
         record = report.record_of(verdict, judgement, self.spec.family, candidate.device, seconds)
         record_property(PROPERTY, record)
         if judgement.unexpected:
-            pytest.fail(failure_text(self.spec, case, candidate, judgement.unexpected, options), pytrace=False)
+            pytest.fail(
+                failure_text(self.spec, case, candidate, judgement.unexpected, options), pytrace=False
+            )
         if judgement.not_met and options.seed == 0 and options.precision == "ieee":
             names = ", ".join(f"{entry.name} ({', '.join(entry.checks)})" for entry in judgement.not_met)
             pytest.fail(
-                f"{case.id}: the ledger expects a failure that did not come: {names}; mend the entry", pytrace=False
+                f"{case.id}: the ledger expects a failure that did not come: {names}; mend the entry",
+                pytrace=False,
             )
         if judgement.explained_by:
             causes = "; ".join(f"{entry.name}: {entry.cause}" for entry in judgement.explained_by)
             raise pytest.xfail.Exception(causes, pytrace=False)  # a traceback nobody reads costs 5 ms
         if record["untested"]:
-            pytest.skip(f"untested: {', '.join(record['untested'])} is mostly zeros; a wrong result would pass")
+            pytest.skip(
+                f"untested: {', '.join(record['untested'])} is mostly zeros; a wrong result would pass"
+            )
         if record["tells_nothing"]:
             names = ", ".join(record["tells_nothing"])
             pytest.skip(f"uninformative: the bound of {names} is wider than its values")
 
     def _judge(self, errors: Sequence[ParityError]) -> Judgement:
-        """What the ledger says.  An error that torch itself makes on this case, to the bit, and is known for, is
-        explained as well: a stand-in that calls torch has inherited it."""
+        """What the ledger says.  An error that torch itself makes on this case, to the bit, and is known for,
+        is explained as well: a stand-in that calls torch has inherited it."""
         run, device = self.run, self.candidate.device
         judgement = deviations.judge(run.entries[device], self.case.id, errors)
         of_torch = deviations.judge(run.of_torch.get(device, ()), self.case.id, judgement.unexpected)

@@ -9,16 +9,20 @@ from parity_tests.harness.data import expanded_axis
 
 
 def to_tensor(array: np.ndarray, dtype: str, layout: str, device: str) -> torch.Tensor:
-    """A tensor with the values of `array`, laid out in memory as asked for; integers keep their type."""
-    kind = torch.int64 if array.dtype.kind in "iu" else getattr(torch, dtype)
+    """A tensor of the values of `array`, laid out as asked for; integers and booleans keep their type."""
+    kinds = {"b": torch.bool, "i": torch.int64, "u": torch.int64}
+    kind = kinds.get(array.dtype.kind, getattr(torch, dtype))
     return laid_out(torch.from_numpy(np.array(array, order="C")).to(device=device, dtype=kind), layout)
 
 
 def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
-    """The same values in another memory layout.  Layouts that a tensor of this rank cannot have leave it contiguous.
+    """The same values in another memory layout.  Layouts that a tensor of this rank cannot have leave it
+    contiguous.
 
-    transposed      last two axes stored in exchanged order         sliced   every second element, from an offset
-    expanded        stride 0 along the first axis longer than 1     channels_last   torch's memory format (2-d, 3-d)
+    transposed      last two axes stored in exchanged order         sliced   every second element, from an
+                    offset
+    expanded        stride 0 along the first axis longer than 1     channels_last   torch's memory format
+                    (2-d, 3-d)
     """
     if layout == "transposed" and tensor.dim() >= 2:
         return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
@@ -39,7 +43,7 @@ def channels_last_format(tensor: torch.Tensor) -> torch.memory_format:
 
 
 def to_array(tensor: torch.Tensor) -> np.ndarray:
-    """A copy as float64 (integers and booleans as int64), which holds every number of the supported dtypes."""
+    """A copy as float64 (integers and booleans as int64), which holds every number of the dtypes."""
     tensor = tensor.detach()
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()

@@ -1,4 +1,4 @@
-"""A trial: one case, run by the candidate and by the reference, each once, for all the checks that look at it."""
+"""A trial: one case, run by the candidate and by the reference, each once, for all checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from parity_tests.harness.candidates import CandidateError, Eager, Outcome, quiet
 from parity_tests.harness.cases import Case
-from parity_tests.harness.data import Data, constructor_arguments, draw, make_data
+from parity_tests.harness.data import Data, arranged, constructor_arguments, draw, make_data
 from parity_tests.specs.spec import LayerSpec
 from refimpl.error_bounds import Bounded, Contract, ladder, strictest
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Trial:
-    """The candidate's outcome and the reference's bounded results of a case; each is computed when first asked for."""
+    """The candidate's outcome and the reference's bounded results, each computed when first asked for."""
 
     def __init__(self, spec: LayerSpec, case: Case, candidate: Eager, precision: str = "ieee"):
         self.spec, self.case, self.candidate, self.precision = spec, case, candidate, precision
@@ -63,7 +63,7 @@ class Trial:
 
     @property
     def inputs(self) -> tuple:
-        return (*self.data.inputs, *dict(self.case.call).values())
+        return arranged(self.spec, self.case, self.data.inputs)
 
     @cached_property
     def grad_outputs(self) -> tuple[np.ndarray, ...]:
@@ -83,7 +83,9 @@ class Trial:
         except (CandidateError, KeyboardInterrupt):
             raise
         except Exception as error:
-            raise CandidateError(f"the candidate raised {type(error).__name__}: {error}", _place(error)) from error
+            raise CandidateError(
+                f"the candidate raised {type(error).__name__}: {error}", _place(error)
+            ) from error
 
     @cached_property
     def contracts(self) -> tuple[Contract, ...]:
@@ -92,7 +94,7 @@ class Trial:
 
     @cached_property
     def required(self) -> Contract:
-        """The contract below which a case fails: the strictest, or tf32 products where the run asked for them."""
+        """The contract below which a case fails: the strictest, or tf32 products if the run asks for them."""
         if self.precision == "tf32" and self.case.dtype == "float32" and self.spec.multilinear:
             return next(contract for contract in self.contracts if contract.product == "tf32")
         return strictest(self.case.dtype)

@@ -1,4 +1,5 @@
-"""How many cases each layer has in each sweep: `case_counts.toml`, which a self-test compares with the sweeps.
+"""How many cases each layer has in each sweep: `case_counts.toml`, which a self-test compares with the
+sweeps.
 
 python -m parity_tests.selftest.case_counts          writes the table anew, after a change that was meant
 """
@@ -33,7 +34,9 @@ def main() -> None:
         f"{layer} = {{ " + ", ".join(f"{sweep} = {count}" for sweep, count in counts.items()) + " }"
         for layer, counts in counted().items()
     ]
-    FILE.write_text("# Cases of each layer; python -m parity_tests.selftest.case_counts\n" + "\n".join(lines) + "\n")
+    FILE.write_text(
+        "# Cases of each layer; python -m parity_tests.selftest.case_counts\n" + "\n".join(lines) + "\n"
+    )
     print(f"{FILE.name}: {len(lines)} layers")
 
 

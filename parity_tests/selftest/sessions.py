@@ -1,4 +1,4 @@
-"""Runs of pytest inside a test: what a user would type, in an empty folder, in this process or another one."""
+"""Runs of pytest inside a test: what a user would type, in this process or one of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ import parity_tests.harness.run  # noqa: F401  (a run in this process forgets wh
 from parity_tests.specs import all_specs
 
 all_specs()
-PLUGIN = ("-p", "parity_tests.harness.plugin", "-p", "no:cacheprovider")  # also where the suite is not installed
+PLUGIN = (
+    "-p",
+    "parity_tests.harness.plugin",
+    "-p",
+    "no:cacheprovider",
+)  # also where the suite is not installed
 CHECKOUT = Path(__file__).parents[2]
 
 

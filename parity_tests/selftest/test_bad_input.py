@@ -29,7 +29,7 @@ FILES = {
 # arguments -> what the sentence says
 USAGE_ERRORS = {
     "--candidate missing.py": "there is no such file; give the path",
-    "--candidate syntax.py": "syntax.py cannot be imported: SyntaxError: invalid syntax (line 1); mend the file",
+    "--candidate syntax.py": "syntax.py cannot be imported: SyntaxError: invalid syntax (line 1); mend",
     "--candidate import.py": "ModuleNotFoundError: No module named 'a_module_that_is_nowhere' (line 1); mend",
     "--candidate exits.py": "exits.py cannot be imported: SystemExit: 3 (line 1)",
     "--candidate nothing.py": "stands in for nothing: its public names are my_pool, and none is",
@@ -68,7 +68,17 @@ def files(pytester):
 
 def cases_of_pooling(candidate):
     """A dozen cases of AvgPool1d in float32, the corner at its defaults among them."""
-    return (*conformance("pooling"), "-k", "AvgPool1d", "--dtype", "float32", "--sweep", "quick", "--candidate", candidate)
+    return (
+        *conformance("pooling"),
+        "-k",
+        "AvgPool1d",
+        "--dtype",
+        "float32",
+        "--sweep",
+        "quick",
+        "--candidate",
+        candidate,
+    )
 
 
 @pytest.mark.parametrize("arguments", USAGE_ERRORS)

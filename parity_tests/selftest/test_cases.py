@@ -20,7 +20,9 @@ LAYERS = pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.name
 def test_id_shows_what_differs_from_the_defaults_and_nothing_else():
     case = Case("Conv2d", (("kernel_size", (3, 2)), ("padding", -1), ("bias", False)), ((2, 3, 5, 7),))
     assert case.id == "Conv2d-k3x2-padding_m1-bias_False-in2x3x5x7"
-    other = replace(case, dtype="float16", layout="channels_last", tier="exact", mode="eval", parameter_layout="sliced")
+    other = replace(
+        case, dtype="float16", layout="channels_last", tier="exact", mode="eval", parameter_layout="sliced"
+    )
     assert other.id == f"{case.id}-float16-channels_last-parameters_sliced-exact-eval"
     assert replace(case, seed=7).id == case.id
 
@@ -42,7 +44,9 @@ def test_two_cases_with_one_id_are_an_error():
 
 @LAYERS
 def test_smaller_sweeps_are_part_of_larger_ones(spec):
-    quick, default, full = ({case.id for case in sweep_of(spec, RunOptions(sweep=name)).cases} for name in SWEEPS)
+    quick, default, full = (
+        {case.id for case in sweep_of(spec, RunOptions(sweep=name)).cases} for name in SWEEPS
+    )
     assert quick and quick <= default <= full
     few = {case.id for case in sweep_of(spec, RunOptions(cases=30)).cases}
     assert few <= default
@@ -94,5 +98,9 @@ def test_unknown_way_to_draw_is_an_error():
 
 def test_case_counts_are_as_written_down():
     now, before = counted(), expected()
-    changed = {layer: (before.get(layer), now.get(layer)) for layer in {*now, *before} if now.get(layer) != before.get(layer)}
+    changed = {
+        layer: (before.get(layer), now.get(layer))
+        for layer in {*now, *before}
+        if now.get(layer) != before.get(layer)
+    }
     assert not changed, "if this is meant: python -m parity_tests.selftest.case_counts"

@@ -1,4 +1,4 @@
-"""The comparison of two arrays: what is right, what is wrong, and that one unit in the last place beyond a bound is seen."""
+"""The comparison: what is right, what is wrong, and that one ulp beyond a bound is seen."""
 
 import numpy as np
 import pytest

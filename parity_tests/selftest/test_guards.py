@@ -24,7 +24,9 @@ def test_candidate_that_reaches_nothing_is_an_error(pytester):
     pytester.makepyfile(lonely="def fold(*args):\n    pass\n")
     run = here(pytester, *conformance("padding"), "--candidate", "lonely.py")
     assert run.ret != 0
-    run.stdout.fnmatch_lines(["ERROR: no case to run: *lonely.py, which stands in for fold, reaches no layer*"])
+    run.stdout.fnmatch_lines(
+        ["ERROR: no case to run: *lonely.py, which stands in for fold, reaches no layer*"]
+    )
 
 
 def test_candidate_that_reaches_nothing_is_an_error_beside_other_tests(pytester):
@@ -74,17 +76,32 @@ def test_layer_that_is_wholly_untested_is_an_error():
 
 
 def test_exact_case_of_zeros_is_untested_and_not_passed(pytester, monkeypatch):
-    monkeypatch.setattr("parity_tests.harness.data._whole_numbers", lambda case, rng, shape: 0.0 * rng.random(shape))
+    monkeypatch.setattr(
+        "parity_tests.harness.data._whole_numbers", lambda case, rng, shape: 0.0 * rng.random(shape)
+    )
     run = here(pytester, *conformance("pooling"), "-k", "AvgPool1d and exact", "--sweep", "quick", "-rs")
     outcomes = run.parseoutcomes()
     assert run.ret == pytest.ExitCode.TESTS_FAILED and outcomes["skipped"] > 0 and "passed" not in outcomes
-    run.stdout.fnmatch_lines(["ERROR: AvgPool1d: all * untested*", "*untested: output, grad_input is mostly zeros*"])
+    run.stdout.fnmatch_lines(
+        ["ERROR: AvgPool1d: all * untested*", "*untested: output, grad_input is mostly zeros*"]
+    )
 
 
 def test_worker_that_crashes_is_an_error(tmp_path):
     pytest.importorskip("xdist")
     (tmp_path / "crash.py").write_text("import os\ndef avg_pool1d(*args):\n    os._exit(1)\n")
-    few = ("-k", "AvgPool1d-k3-in", "--dtype", "float32", "--sweep", "quick", "-n", "1", "--max-worker-restart", "0")
+    few = (
+        "-k",
+        "AvgPool1d-k3-in",
+        "--dtype",
+        "float32",
+        "--sweep",
+        "quick",
+        "-n",
+        "1",
+        "--max-worker-restart",
+        "0",
+    )
     run = apart(tmp_path, *conformance("pooling"), *few, "--candidate", "crash.py")
     assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout
     assert "crashed while running" in run.stdout
@@ -92,8 +109,21 @@ def test_worker_that_crashes_is_an_error(tmp_path):
 
 def record(**changed):
     """What one case of a run says, by hand."""
-    verdict = {"layer": "AvgPool1d", "family": "pooling", "device": "cpu", "dtype": "float32", "id": "AvgPool1d"}
+    verdict = {
+        "layer": "AvgPool1d",
+        "family": "pooling",
+        "device": "cpu",
+        "dtype": "float32",
+        "id": "AvgPool1d",
+    }
     counts = dict.fromkeys(("exact", "facts", "uninformative"), 0) | {"elements": 5, "seconds": 0.1}
-    lists = {"utilisation": {}, "deviations": {}, "untested": [], "tells_nothing": [], "errors": [], "parts": {}}
+    lists = {
+        "utilisation": {},
+        "deviations": {},
+        "untested": [],
+        "tells_nothing": [],
+        "errors": [],
+        "parts": {},
+    }
     rest = {"rejection": False, "tier": "rounding", "statistical": 0.0, "contract": "strictest"}
     return {**verdict, **counts, **lists, **rest, **changed}

@@ -1,4 +1,4 @@
-"""The ledger of known deviations: what it explains, when it is stale, and that the one shipped says what is so."""
+"""The ledger of known deviations: what it explains, when it is stale, and that the one shipped is not."""
 
 from datetime import date
 from types import SimpleNamespace
@@ -37,7 +37,9 @@ def test_failure_that_an_entry_names_is_explained_and_others_are_not():
     known, other = error(), error("purity")
     result = judge(entries(), "Conv2d-k3-float16", [known, other])
     assert result.unexpected == (other,) and [entry.name for entry in result.explained_by] == ["half-sums"]
-    assert judge(entries(), "Conv2d-k3-bfloat16-exact", [known]).unexpected == (known,), "the whole id must match"
+    assert judge(entries(), "Conv2d-k3-bfloat16-exact", [known]).unexpected == (known,), (
+        "the whole id must match"
+    )
 
 
 def test_entry_explains_only_the_contract_and_the_message_that_it_names():
@@ -56,7 +58,11 @@ def test_every_case_must_fail_unless_the_entry_says_some():
 def test_entry_speaks_of_one_candidate_device_and_range_of_versions():
     entry = entries(r"torch = '2\.13\..*'")
     assert in_force(entry, "eager", "cpu", "2.13.0+cpu") == entry
-    for elsewhere in (("mine.py", "cpu", "2.13.0"), ("eager", "cuda:0", "2.13.0"), ("eager", "cpu", "2.14.0")):
+    for elsewhere in (
+        ("mine.py", "cpu", "2.13.0"),
+        ("eager", "cuda:0", "2.13.0"),
+        ("eager", "cpu", "2.14.0"),
+    ):
         assert in_force(entry, *elsewhere) == ()
 
 

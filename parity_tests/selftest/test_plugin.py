@@ -1,4 +1,4 @@
-"""The suite as pytest's plug-in: candidates end to end, processes, reports, and silence in other projects' runs."""
+"""The suite as pytest's plug-in: candidates, processes, reports, and silence in other projects' runs."""
 
 import json
 
@@ -20,9 +20,9 @@ import torch
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     return torch.nn.functional.avg_pool1d(input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 """
-WRONG = RIGHT.replace("def ", "def original(*args):\n    return torch.nn.functional.avg_pool1d(*args)\ndef ", 1).replace(
-    "count_include_pad)\n", "not count_include_pad)\n"
-)
+WRONG = RIGHT.replace(
+    "def ", "def original(*args):\n    return torch.nn.functional.avg_pool1d(*args)\ndef ", 1
+).replace("count_include_pad)\n", "not count_include_pad)\n")
 
 
 def test_right_file_is_green_and_says_what_was_not_run(pytester):
@@ -37,7 +37,9 @@ def test_right_file_is_green_and_says_what_was_not_run(pytester):
 
 def test_wrong_file_is_red_and_says_what_where_and_how_to_run_it_again(pytester):
     pytester.makepyfile(wrong=WRONG)
-    run = here(pytester, *conformance("pooling"), "--candidate", "wrong.py", "--cases", "40", "-k", "AvgPool1d")
+    run = here(
+        pytester, *conformance("pooling"), "--candidate", "wrong.py", "--cases", "40", "-k", "AvgPool1d"
+    )
     assert run.ret == pytest.ExitCode.TESTS_FAILED
     run.stdout.fnmatch_lines(
         [
@@ -64,13 +66,18 @@ def test_functions_handed_on_unchanged_get_exactly_the_outcome_of_eager():
     compared = 0
     for spec, case in small:
         if handing_on.reaches(spec, case):
-            assert _said(run_checks(spec, case, handing_on)) == _said(run_checks(spec, case, Eager())), case.id
+            assert _said(run_checks(spec, case, handing_on)) == _said(run_checks(spec, case, Eager())), (
+                case.id
+            )
             compared += 1
     assert compared > len(small) / 2
 
 
 def _handed_on(name):
-    return lambda *args, **kwargs: getattr(torch.nn.functional, name)(*args, **kwargs)
+    def call(*args, **kwargs):
+        return getattr(torch.nn.functional, name)(*args, **kwargs)
+
+    return call
 
 
 def _said(verdict):
@@ -109,7 +116,9 @@ def test_silent_in_the_runs_of_other_projects(tmp_path):
 
 
 def test_whole_package_is_collected_from_anywhere(tmp_path):
-    run = apart(tmp_path, "--pyargs", "parity_tests", "--collect-only", "-q", "-k", "AvgPool1d-k3-in3x2x13 or whole")
+    run = apart(
+        tmp_path, "--pyargs", "parity_tests", "--collect-only", "-q", "-k", "AvgPool1d-k3-in3x2x13 or whole"
+    )
     assert run.returncode == 0, run.stdout
     assert "[AvgPool1d-k3-in3x2x13-cpu]" in run.stdout and "test_whole_package_is_collected" in run.stdout
 
@@ -117,7 +126,9 @@ def test_whole_package_is_collected_from_anywhere(tmp_path):
 def test_effective_options_are_in_the_header(pytester):
     few = ("--dtype", "float16", "--seed", "3", "--collect-only", "-k", "AvgPool1d-k3")
     run = here(pytester, *conformance("pooling"), *few)
-    run.stdout.fnmatch_lines(["parity: candidate eager *dtype float16 *layout all *sweep default*seed 3*", "torch *"])
+    run.stdout.fnmatch_lines(
+        ["parity: candidate eager *dtype float16 *layout all *sweep default*seed 3*", "torch *"]
+    )
 
 
 def test_dtypes_of_options_are_those_of_the_bounds():

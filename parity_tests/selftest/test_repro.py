@@ -49,7 +49,10 @@ def as_if_wrong(spec, case):
     if trial.outcome.evaluated is not None:
         actual["evaluated"], expected["evaluated"] = trial.outcome.evaluated, trial.evaluated(trial.required)
     return [
-        replace(compare(name, actual[name], expected[name]), wrong=np.argwhere(np.ones(actual[name].shape))[:SHOWN])
+        replace(
+            compare(name, actual[name], expected[name]),
+            wrong=np.argwhere(np.ones(actual[name].shape))[:SHOWN],
+        )
         for name in expected
     ]
 
@@ -88,7 +91,9 @@ def test_script_of_a_users_file_runs_without_the_suite(pytester):
     said = here(pytester, *conformance("pooling"), *few).stdout.str()
     line = re.search(r"^(\S+\[.*?\] = .*, bound \S+)      ", said, re.MULTILINE)[1]
     path = pytester.path / re.search(r"^script: (.*)$", said, re.MULTILINE)[1]
-    alone = "import runpy, sys; sys.modules.update(refimpl=None, parity_tests=None); runpy.run_path(sys.argv[1])"
+    alone = (
+        "import runpy, sys; sys.modules.update(refimpl=None, parity_tests=None); runpy.run_path(sys.argv[1])"
+    )
     empty = pytester.mkdir("empty")
     shown = python(empty, "-I", "-c", alone, str(path))
     assert shown.returncode == 0, shown.stderr

@@ -14,19 +14,40 @@ DTYPES = ("float32", "float64", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class Drawn:
-    """A constructor argument that is a tensor: drawn like others of the case, by the argument's name."""
+    """An argument that is a tensor: drawn like others of the case, by the argument's name.
+
+    `kind` 'bool': the spec's `values` draws booleans."""
 
     shape: tuple[int, ...]
+    kind: str = "float"
 
     def __str__(self) -> str:
-        return "drawn" + "x".join(map(str, self.shape))
+        return ("drawn" if self.kind == "float" else self.kind) + "x".join(map(str, self.shape))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A constructor argument that is itself a layer: torch.nn's for a candidate; a reference makes its own."""
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        return "_".join([self.name, *(f"{name}_{value}" for name, value in self.arguments)])
+
+    def __repr__(self) -> str:
+        return f"torch.nn.{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments)})"
+
+    def of(self, namespace: Any) -> Any:
+        return getattr(namespace, self.name)(**dict(self.arguments))
 
 
 @dataclass(frozen=True)
 class Built:
     """What one row of axis values means: how the layer is made and called.
 
-    arguments  constructor arguments, as passed (of a function: its keyword arguments); `Drawn` is a tensor
+    arguments  constructor arguments, as passed (of a function: its keyword arguments); `Drawn` is a tensor,
+               `Made` a layer
     shapes     shape of each input tensor
     call       keyword arguments of the call besides the inputs (`output_size`)
     """
@@ -90,6 +111,9 @@ class LayerSpec:
     is_function  whether `name` is in torch.nn.functional rather than in torch.nn
     keeps_channels_last   whether an input in channels_last gives an output in channels_last; or a function of the
                           constructor's arguments that says so (batches and channels of size 0 or 1 are ambiguous, not asked)
+    nest         (inputs, call) -> positional arguments of the reference's call, where they are not just these
+    invoke       (layer, inputs, call) -> torch's outputs, where they are not those of layer(*inputs, **call): one
+                 function that needs only torch, for stand-alone scripts hold its source; nested outputs are fine
     """
 
     name: str
@@ -106,6 +130,8 @@ class LayerSpec:
     multilinear: bool = False
     is_function: bool = False
     keeps_channels_last: bool | Callable[[Mapping[str, Any]], bool] = False
+    nest: Callable[[tuple, Mapping[str, Any]], tuple] | None = None
+    invoke: Callable[[Any, tuple, Mapping[str, Any]], Any] | None = None
 
 
 def layouts(rank: int) -> tuple[str, ...]:
