@@ -28,9 +28,18 @@ class Attention:
 
     `safe`: a query that may look at no key gets zeros, and not NaN."""
 
-    def __init__(self, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
-                 is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-                 safe: bool = True):
+    def __init__(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+        safe: bool = True,
+    ):
         operands = [float_array(operand) for operand in (query, key, value)]
         mask = None if attn_mask is None else np.asarray(attn_mask)
         _check(operands, mask, dropout_p, is_causal, scale, enable_gqa)
@@ -38,13 +47,19 @@ class Attention:
         self.shapes = [operand.shape for operand in operands]
         if enable_gqa:
             heads = operands[0].shape[-3]
-            operands[1:] = [np.repeat(operand, heads // operand.shape[-3], axis=-3) for operand in operands[1:]]
+            operands[1:] = [np.repeat(other, heads // other.shape[-3], axis=-3) for other in operands[1:]]
         self.batch = np.broadcast_shapes(*(operand.shape[:-2] for operand in operands))
         self.query, self.key, self.value = (self._spread(operand) for operand in operands)
         pairs = (operands[0].shape[-2], operands[1].shape[-2])
         self.mask_shape = None if mask is None else mask.shape
-        self.mask = np.array(self._spread(np.broadcast_to(_additive(mask, is_causal, pairs), (
-            *(mask.shape[:-2] if mask is not None else ()), *pairs))))
+        self.mask = np.array(
+            self._spread(
+                np.broadcast_to(
+                    _additive(mask, is_causal, pairs),
+                    (*(mask.shape[:-2] if mask is not None else ()), *pairs),
+                )
+            )
+        )
         features = self.query.shape[2]
         self.scale = scale if scale is not None else 1.0 / math.sqrt(features) if features else math.inf
 
@@ -91,8 +106,12 @@ class Attention:
         up = read_pairs(grad_output, self.value)
         up = up if grad_weights is None else up + grad_weights
         pair = self._living(scores, softmax_backward(up, scores, -1)[0])
-        return [self.scale * read_queries(pair, self.key), self.scale * read_keys(pair, self.query),
-                read_keys(self.weights(), grad_output), pair]
+        return [
+            self.scale * read_queries(pair, self.key),
+            self.scale * read_keys(pair, self.query),
+            read_keys(self.weights(), grad_output),
+            pair,
+        ]
 
     def gathered_gradients(self, grad_output: Any) -> list[np.ndarray]:
         shapes = [*self.shapes, *([] if self.mask_shape is None else [self.mask_shape])]
@@ -103,17 +122,22 @@ class Attention:
         """Output and gradients of query, key, value and (if there is one) mask, with their bounds.
 
         A gradient of an operand that was repeated is stored for each repetition before they are summed."""
-        operands = tuple(contract.exact(operand) for operand in (self.query, self.key, self.value))
-        upstream = contract.exact(float_array(grad_output).reshape(*self.query.shape[:2], self.value.shape[2]))
-        results = bounded_attention(*operands, contract.exact(self.mask), self.scale, self.safe)
+        operands = (contract.exact(self.query), contract.exact(self.key), contract.exact(self.value))
+        sizes = (*self.query.shape[:2], self.value.shape[2])
+        upstream = contract.exact(float_array(grad_output).reshape(sizes))
+        results = bounded_attention(operands, contract.exact(self.mask), self.scale, self.safe)
         gradients = bounded_gradients(operands, results, upstream, self.scale)
         shapes = [*self.shapes, *([] if self.mask_shape is None else [self.mask_shape])]
         loops = self.gathered_gradients(grad_output)
         bounds = [self.gathered(gradient, shape) for gradient, shape in zip(gradients, shapes, strict=False)]
         output = results[0].reshape(*self.batch, *results[0].value.shape[1:])
-        return [output.agreeing(self.output(), "output"),
-                *(bound.store().agreeing(loop, f"grad_input{i}")
-                  for i, (bound, loop) in enumerate(zip(bounds, loops, strict=True)))]
+        return [
+            output.agreeing(self.output(), "output"),
+            *(
+                bound.store().agreeing(loop, f"grad_input{i}")
+                for i, (bound, loop) in enumerate(zip(bounds, loops, strict=True))
+            ),
+        ]
 
 
 def _sizes(operand: Any) -> tuple[int, ...]:
@@ -129,8 +153,9 @@ def _additive(mask: np.ndarray | None, is_causal: bool, pairs: tuple[int, int]) 
     return np.where(mask, 0.0, -np.inf) if mask.dtype == bool else mask.astype(np.float64)
 
 
-def _check(operands: list, mask: np.ndarray | None, dropout_p: float, is_causal: bool, scale: Any,
-           enable_gqa: bool) -> None:
+def _check(
+    operands: list, mask: np.ndarray | None, dropout_p: float, is_causal: bool, scale: Any, enable_gqa: bool
+) -> None:
     """Raise what torch raises for arguments that do not fit."""
     name, shapes = "scaled_dot_product_attention", [operand.shape for operand in operands]
     query, key, value = shapes
@@ -147,12 +172,15 @@ def _check(operands: list, mask: np.ndarray | None, dropout_p: float, is_causal:
     if mask is not None and mask.dtype.kind not in "bf":
         raise RuntimeError(f"{name}: attn_mask holds {mask.dtype}; needed are booleans or floating numbers")
     if query[-1] != key[-1] or key[-2] != value[-2]:
-        raise RuntimeError(f"{name}: query, key, value have shapes {shapes}; needed are (*, L, E), (*, S, E), "
-                           "(*, S, V)")
+        raise RuntimeError(
+            f"{name}: query, key, value have shapes {shapes}; needed are (*, L, E), (*, S, E), (*, S, V)"
+        )
     if enable_gqa:
         if any(len(shape) < 3 or query[-3] % max(1, shape[-3]) for shape in (query, key, value)):
-            raise RuntimeError(f"{name}: query, key, value have shapes {shapes}; with enable_gqa the heads "
-                               "(axis -3) of key and value must divide those of query")
+            raise RuntimeError(
+                f"{name}: query, key, value have shapes {shapes}; with enable_gqa the heads "
+                "(axis -3) of key and value must divide those of query"
+            )
         key, value = ((*shape[:-3], query[-3], *shape[-2:]) for shape in (key, value))
     _check_broadcast(name, [query[:-2], key[:-2], value[:-2]], mask, (query[-2], key[-2]))
 
@@ -164,12 +192,15 @@ def _check_broadcast(name: str, batches: list, mask: np.ndarray | None, pairs: t
             raise ValueError
     except ValueError:
         mask_shape = None if mask is None else mask.shape
-        raise RuntimeError(f"{name}: leading axes {batches} of query, key, value and attn_mask {mask_shape} "
-                           f"do not fit; the mask must spread to (*, {pairs[0]}, {pairs[1]})") from None
+        raise RuntimeError(
+            f"{name}: leading axes {batches} of query, key, value and attn_mask {mask_shape} "
+            f"do not fit; the mask must spread to (*, {pairs[0]}, {pairs[1]})"
+        ) from None
 
 
-def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
-                                 enable_gqa=False):
+def scaled_dot_product_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
     """Mix the values of keys, each weighted by how well the key fits a query.
 
         output[l] = sum(weight[l, s] * value[s] for every key s)
@@ -185,8 +216,17 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     return Attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa).output()
 
 
-def scaled_dot_product_attention_backward(grad_output, query, key, value, attn_mask=None, dropout_p=0.0,
-                                          is_causal=False, scale=None, enable_gqa=False):
+def scaled_dot_product_attention_backward(
+    grad_output,
+    query,
+    key,
+    value,
+    attn_mask=None,
+    dropout_p=0.0,
+    is_causal=False,
+    scale=None,
+    enable_gqa=False,
+):
     """Gradients of sum(grad_output * scaled_dot_product_attention(...)): (grad_query, grad_key, grad_value,
     grad_attn_mask), the last one None without a mask of numbers.
 
@@ -201,7 +241,7 @@ def scaled_dot_product_attention_backward(grad_output, query, key, value, attn_m
 
 
 class ScaledDotProductAttention(Module):
-    """`scaled_dot_product_attention` as a layer: query, key, value and perhaps a mask are inputs of the call."""
+    """`scaled_dot_product_attention` as a layer: query, key, value and perhaps a mask are its inputs."""
 
     algorithms = (STORED_SCORES,)
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refimpl.error_bounds import FLOATS, ULPS, Bounded, Contract, gamma
+from refimpl.error_bounds import FLOATS, ULPS, Bounded, gamma
 from refimpl.floats import outward
 
 STORED_SCORES = "stored scores"
@@ -59,9 +59,9 @@ def bounded_scores(query: Bounded, key: Bounded, mask: Bounded, scale: float) ->
     """query key scale + mask, with two roundings more: of a factor log2(e) and of the product with it."""
     contract = query.contract
     put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
-    root = math.sqrt(abs(scale))
-    scores = product(put(query * contract.constant(math.copysign(root, scale))), key * contract.constant(root))
-    scores = put(scores)
+    root = contract.constant(math.sqrt(abs(scale)))
+    signed = root if scale >= 0 else -root
+    scores = put(product(put(query * signed), key * root))
     if np.any(mask.value != 0) or mask.error.any():
         scores = put(scores + mask)
     size = np.where(np.isfinite(scores.value), np.abs(scores.value) + scores.error, 0.0)
@@ -80,7 +80,7 @@ def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
     off = scores.error.max(axis=-1, keepdims=True, initial=0.0)
     alone = np.count_nonzero(scores.value != -np.inf, axis=-1, keepdims=True) <= 1
     with np.errstate(all="ignore"):
-        # A row without keys (largest -inf) or with infinity (NaN, as inf - inf is) keeps its largest out of it.
+        # In a row without keys the largest is -inf, and -inf - -inf would be NaN.
         distance = np.where(np.isneginf(scores.value), -np.inf, scores.value - largest)
         error = scores.error + contract.rounding(np.abs(distance) + scores.error + off)
         error = np.where(alone | ~np.isfinite(distance), 0.0, error)
@@ -95,18 +95,19 @@ def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
         weights = Bounded(weights.value, error, contract)
         logarithm = contract.exact(largest) + total.apply(_log_from_one, ULPS["log"])
         shifted = scores - logarithm
-        shifted = Bounded(np.where(np.isneginf(scores.value), -np.inf, shifted.value), shifted.error, contract)
+        shifted = replace(shifted, value=np.where(np.isneginf(scores.value), -np.inf, shifted.value))
         again = either(weights, shifted.exp())
     return weights, Bounded(weights.value, np.where(alone & (weights.value == 0), 0.0, again.error), contract)
 
 
 def bounded_attention(
-    query: Bounded, key: Bounded, value: Bounded, mask: Bounded, scale: float, safe: bool = True
+    operands: tuple[Bounded, Bounded, Bounded], mask: Bounded, scale: float, safe: bool = True
 ) -> tuple[Bounded, Bounded, Bounded]:
     """Output as stored, weights as they may be rounded to T before they are used, and the same made again.
 
     Shapes (B, L, E), (B, S, E), (B, S, V), (B, L, S) -> (B, L, V), (B, L, S), (B, L, S).  `safe`: a row
     without keys has weights of 0, and not NaN."""
+    query, key, value = operands
     scores = bounded_scores(query, key, mask, scale)
     weights, again = bounded_weights(scores)
     if not safe:
@@ -125,7 +126,7 @@ def bounded_gradients(
 ) -> tuple[Bounded, Bounded, Bounded, Bounded]:
     """Gradients of query, key, value and mask, each as stored.  `grad_weights`: of the weights by themselves,
     where they are an output."""
-    (query, key, value), (output, weights, again) = operands, results
+    (query, key, value), (output, _, again) = operands, results
     contract = query.contract
     put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
     up = put(product(upstream, value))
@@ -139,8 +140,8 @@ def bounded_gradients(
     difference = up - total
     pair = again * difference
     pair = Bounded(pair.value, np.where(again._zero, 0.0, pair.error), contract).store()
-    root = math.sqrt(abs(scale))
-    signed, root = contract.constant(math.copysign(root, scale)), contract.constant(root)
+    root = contract.constant(math.sqrt(abs(scale)))
+    signed = root if scale >= 0 else -root
     grad_query = put(product(pair, transposed(key * root))) * signed
     grad_key = product(transposed(pair), transposed(put(query * signed))) * root
     grad_value = product(transposed(again), transposed(upstream))
@@ -179,4 +180,4 @@ def _reciprocal_from_one(total: np.ndarray) -> np.ndarray:
     return 1.0 / np.maximum(total, 1.0)
 
 
-__all__ = ["STORED_SCORES", "Contract", "bounded_attention", "bounded_gradients", "either", "product", "transposed"]
+__all__ = ["STORED_SCORES", "bounded_attention", "bounded_gradients", "either", "product", "transposed"]

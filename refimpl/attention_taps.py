@@ -30,7 +30,7 @@ def taps(visit, arrays, geometry):
     """Every tap: query q = (b, l, e) meets key k = (b, s, e) in the pair p = (b, l, s)."""
     batches, queries, keys, features = geometry
     for b in range(batches):
-        for l in range(queries):  # noqa: E741
+        for l in range(queries):
             for s in range(keys):
                 for e in range(features):
                     visit(arrays, (b, l, s), (b, l, e), (b, s, e))

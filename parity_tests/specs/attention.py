@@ -17,7 +17,7 @@ _SIZES = {
     "equal": (5, 5, 8, 8),
     "short": (7, 17, 6, 6),
     "tail": (3, 33, 16, 16),
-    "one_key": (4, 1, 3, 3),
+    "odd": (4, 2, 3, 3),
     "one_query": (1, 7, 12, 12),
     "narrow_values": (6, 9, 5, 3),
     "one_feature": (2, 5, 1, 1),
@@ -27,27 +27,29 @@ _MASKS = ("none", "causal", "boolean", "additive", "boolean_matrix", "additive_i
 _DATA = ("normal", "wide", "tiny", "masked_rows", "hidden_infinity")
 
 
+_DRAW = {
+    "tiny": lambda rng, shape: rng.standard_normal(
+        shape
+    ),  # but for the queries: scores of 0, gradients of a size
+    "wide": lambda rng, shape: 4.0 * rng.standard_normal(shape),
+    "one_hot": lambda rng, shape: 40.0 * rng.choice([-1.0, 1.0], shape),  # all weights but one underflow
+    "equal_keys": lambda rng, shape: np.broadcast_to(rng.standard_normal((*shape[:-2], 1, shape[-1])), shape),
+}
+
+
 def _values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
     """Masks, and the regimes that matter to a softmax of products."""
-    if name == "attn_mask" or name == "input3":
-        return _mask(case, name, rng, shape)
-    if name.startswith("input"):
-        if case.data == "wide":
-            return 4.0 * rng.standard_normal(shape)
-        if case.data == "one_hot":  # scores so far apart that all weights but one underflow
-            return 40.0 * rng.choice([-1.0, 1.0], shape)
-        if case.data == "equal_keys":
-            return np.broadcast_to(rng.standard_normal((*shape[:-2], 1, shape[-1])), shape)
-        if case.data == "nan_in_one_query" and name == "input0":
-            values = rng.standard_normal(shape)
-            values[..., 0, 0] = math.nan
-            return values
-        if case.data in ("masked_rows", "one_hot", "equal_keys", "nan_in_one_query", "hidden_infinity"):
-            return rng.standard_normal(shape)
-    return None
+    if name in ("attn_mask", "input3"):
+        return _mask(case, rng, shape)
+    if not name.startswith("input") or (case.data, name) == ("tiny", "input0"):
+        return None
+    values = _DRAW.get(case.data, _DRAW["tiny"])(rng, shape)
+    if case.data == "nan_in_one_query" and name == "input0":
+        values[..., 0, 0] = math.nan
+    return values
 
 
-def _mask(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _mask(case: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """A mask that lets about two thirds through; of the last query nothing, where the case is about that."""
     boolean = any(
         isinstance(value, Drawn) and value.kind == "bool" for _, value in (*case.arguments, *case.call)
@@ -114,6 +116,11 @@ _CONSTRAINTS = (
         "the only query would see nothing",
     ),
     Constraint(
+        ("sizes", "mask"),
+        lambda sizes, mask: sizes != "one_query" or mask != "causal",
+        "the first query sees one key: a corner of its own",
+    ),
+    Constraint(
         ("layout", "leading"),
         lambda layout, leading: layout != "channels_last" or leading in ("heads", "one_head"),
         "channels_last needs 4 axes",
@@ -148,11 +155,17 @@ _CORNERS = (
     Corner("one_hot", built=_call(*_PLAIN), data="one_hot", dtypes=("float32", "float64")),
     Corner("equal_keys", built=_call(*_PLAIN), data="equal_keys"),
     Corner("nan_in_one_query", built=_call(*_PLAIN), data="nan_in_one_query"),
+    Corner("one_key", built=_call((2, 3, 4, 8), (2, 3, 1, 8), (2, 3, 1, 8))),
+    Corner("causal_one_query", built=_call((2, 3, 1, 8), (2, 3, 4, 8), (2, 3, 4, 8), is_causal=True)),
     Corner("no_keys", built=_call((2, 3, 5, 8), (2, 3, 0, 8), (2, 3, 0, 8))),
     Corner("no_queries", built=_call((2, 3, 0, 8), (2, 3, 7, 8), (2, 3, 7, 8))),
     Corner("heads_of_keys_repeated", built=_call((2, 3, 5, 8), (2, 1, 7, 8), (1, 1, 7, 8))),
     Corner("two_masks_axes_of_one", built=_call(*_PLAIN, attn_mask=Drawn((1, 3, 1, 7)))),
     Corner("causal_more_queries", built=_call((1, 2, 9, 4), (1, 2, 5, 4), (1, 2, 5, 4), is_causal=True)),
+    Corner(
+        "causal_negative_scale",
+        built=_call(*((2, 3, 5, 8),) * 3, is_causal=True, scale=-0.7),
+    ),
     Corner("tiles_and_a_tail", built=_call((1, 1, 35, 8), (1, 1, 67, 8), (1, 1, 67, 8))),
     Corner("tiles_causal", built=_call((1, 1, 67, 8), (1, 1, 67, 8), (1, 1, 67, 8), is_causal=True)),
     Corner("keys_beyond_512", built=_call((1, 1, 2, 4), (1, 1, 523, 4), (1, 1, 523, 4))),

@@ -1,0 +1,185 @@
+"""Adversaries of the reference of attention, and of its bounds."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from parity_tests.selftest.laws import (
+    exactly,
+    finite_difference,
+    fractions,
+    inner,
+    same_bits,
+    same_numbers,
+    within,
+)
+from refimpl import execution
+from refimpl.attention import (
+    ScaledDotProductAttention,
+    scaled_dot_product_attention,
+    scaled_dot_product_attention_backward,
+)
+from refimpl.attention_bounds import STORED_SCORES, either
+from refimpl.attention_taps import read_keys, read_pairs, read_queries
+from refimpl.error_bounds import round_to, strictest
+
+UNIT = np.finfo(np.float64).eps
+
+
+def drawn(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for shape in shapes]
+
+
+def test_two_keys_by_hand():
+    """Scores ln 3 and 0 give weights 3/4 and 1/4."""
+    query, key = np.array([[math.log(3.0)]]), np.array([[1.0], [0.0]])
+    output = scaled_dot_product_attention(query, key, np.array([[8.0, 0.0], [0.0, 4.0]]))
+    within(output, np.array([[6.0, 1.0]]), 16 * UNIT)
+
+
+def test_equal_keys_average_and_causal_averages_of_what_was():
+    value = np.array([[1.0], [2.0], [6.0]])
+    same = np.ones((3, 2))
+    within(scaled_dot_product_attention(same, same, value), np.full((3, 1), 3.0), 16 * UNIT)
+    causal = scaled_dot_product_attention(same, same, value, is_causal=True)
+    within(causal, np.array([[1.0], [1.5], [3.0]]), 16 * UNIT)
+
+
+def test_a_query_without_keys_gets_zeros():
+    query, key, value, upstream = drawn((3, 4), (5, 4), (5, 2), (3, 2))
+    mask = np.ones((3, 5), dtype=bool)
+    mask[1] = False
+    for given in (mask, np.where(mask, 0.0, -np.inf)):
+        assert (scaled_dot_product_attention(query, key, value, given)[1] == 0).all()
+        gradients = scaled_dot_product_attention_backward(upstream, query, key, value, given)
+        assert (gradients[0][1] == 0).all()
+        assert all(np.isfinite(gradient).all() for gradient in gradients[:3])
+
+
+def test_default_scale_is_one_over_the_root_of_the_features():
+    query, key, value = drawn((3, 16), (5, 16), (5, 2))
+    same_bits(
+        scaled_dot_product_attention(query, key, value),
+        scaled_dot_product_attention(query, key, value, scale=0.25),
+    )
+
+
+def test_grouped_heads_are_repeated_heads():
+    query, key, value, upstream = drawn((2, 6, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4), (2, 6, 3, 4))
+    grouped = scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    repeated = [np.repeat(operand, 3, axis=1) for operand in (key, value)]
+    same_bits(grouped, scaled_dot_product_attention(query, *repeated))
+    gradient = scaled_dot_product_attention_backward(upstream, query, key, value, enable_gqa=True)[1]
+    whole = scaled_dot_product_attention_backward(upstream, query, *repeated)[1]
+    within(gradient, whole.reshape(2, 2, 3, 5, 4).sum(axis=2), 64 * UNIT)
+
+
+def test_the_order_of_keys_does_not_matter():
+    query, key, value = drawn((3, 4), (7, 4), (7, 2))
+    order = np.array([3, 1, 6, 0, 2, 5, 4])
+    within(
+        scaled_dot_product_attention(query, key[order], value[order]),
+        scaled_dot_product_attention(query, key, value),
+        64 * UNIT,
+    )
+
+
+def test_the_three_readings_are_sides_of_one_trilinear_form():
+    """<pairs(q, k), p> = <q, queries(p, k)> = <k, keys(p, q)>, in exact arithmetic."""
+    rng = np.random.default_rng(0)
+    query, key, pair = fractions(rng, 2, 3, 4), fractions(rng, 2, 5, 4), fractions(rng, 2, 3, 5)
+    form = inner(read_pairs(query, key), pair)
+    assert form == inner(query, read_queries(pair, key)) == inner(key, read_keys(pair, query))
+    same_numbers(read_pairs(query, key), np.einsum("ble,bse->bls", query, key))
+
+
+def test_readings_of_floats_are_the_exact_sums_rounded_seldom():
+    query, key = drawn((1, 2, 3), (1, 4, 3))
+    exact = read_pairs(exactly(query), exactly(key)).astype(np.float64)
+    within(read_pairs(query, key), exact, 4 * UNIT * read_pairs(np.abs(query), np.abs(key)))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"is_causal": True}, {"scale": -0.7}], ids=str)
+def test_gradients_by_differences(arguments):
+    arrays = drawn((2, 3, 4), (2, 5, 4), (2, 5, 2))
+    (upstream,) = drawn((2, 3, 2), seed=1)
+    expected = finite_difference(
+        lambda *operands: scaled_dot_product_attention(*operands, **arguments), arrays, upstream
+    )
+    actual = scaled_dot_product_attention_backward(upstream, *arrays, **arguments)
+    for gradient, (difference, error) in zip(actual, expected, strict=False):
+        within(gradient, difference, error)
+
+
+def test_gradient_of_a_mask_and_of_repeated_operands_by_differences():
+    arrays = drawn((2, 2, 3, 4), (1, 2, 5, 4), (2, 1, 5, 2), (3, 1))
+    (upstream,) = drawn((2, 2, 3, 2), seed=1)
+    expected = finite_difference(scaled_dot_product_attention, arrays, upstream)
+    actual = scaled_dot_product_attention_backward(upstream, *arrays)
+    for gradient, (difference, error) in zip(actual, expected, strict=True):
+        within(gradient, difference, error)
+
+
+def test_compiled_is_interpreted_bit_for_bit():
+    pytest.importorskip("numba")
+    arrays = drawn((2, 3, 4), (2, 5, 4), (2, 5, 2))
+    (upstream,) = drawn((2, 3, 2), seed=1)
+    results = []
+    for mode in ("interpreted", "compiled"):
+        with execution(mode):
+            results.append([scaled_dot_product_attention(*arrays)])
+            results[-1] += scaled_dot_product_attention_backward(upstream, *arrays)[:3]
+    for one, other in zip(*results, strict=True):
+        same_bits(one, other)
+
+
+def bounded(dtype, algorithm="direct", size=1.0):
+    arrays = [round_to(dtype, size * array) for array in drawn((1, 5, 8), (1, 9, 8), (1, 9, 8))]
+    (upstream,) = drawn((1, 5, 8), seed=1)
+    contract = replace(strictest(dtype), algorithm=algorithm)
+    return arrays, ScaledDotProductAttention().bounded(contract, tuple(arrays), (round_to(dtype, upstream),))
+
+
+def with_stored(arrays, dtype, stored_scores):
+    """What an implementation gives that rounds weights to the type, and perhaps the scores before."""
+    query, key, value = arrays
+    scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
+    scores = round_to(dtype, scores) if stored_scores else scores
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights = round_to(dtype, weights / weights.sum(-1, keepdims=True))
+    return round_to(dtype, weights @ value)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_store_of_the_weights_is_needed_in_the_bound(dtype):
+    """Without it, a correct implementation that multiplies rounded weights and values is out of bound."""
+    arrays, results = bounded(dtype)
+    output = results["output"]
+    error = np.abs(with_stored(arrays, dtype, stored_scores=False) - output.value)
+    assert (error <= output.error).all()
+    without = output.contract.stored(output.value, np.zeros_like(output.value))
+    assert (error > 1.1 * without).any()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_stored_scores_are_a_contract_of_their_own(dtype):
+    """Scores of 10 and more, rounded, change the weights by more than the strictest contract allows."""
+    arrays, weaker = bounded(dtype, STORED_SCORES, size=4.0)
+    strict = bounded(dtype, size=4.0)[1]["output"]
+    error = np.abs(with_stored(arrays, dtype, stored_scores=True) - strict.value)
+    assert (error <= weaker["output"].error).all()
+    assert (error > strict.error).any()
+
+
+def test_in_float32_nothing_is_stored_in_between():
+    for name, result in bounded("float32")[1].items():
+        same_bits(result.error, bounded("float32", STORED_SCORES)[1][name].error)
+
+
+def test_either_is_as_wide_as_the_farther_way():
+    contract = strictest("float32")
+    first, second = (replace(contract.exact(np.array([1.0])), error=np.array([e])) for e in (0.5, 0.25))
+    assert either(first, replace(second, value=np.array([2.0]))).error == [1.25]
