@@ -61,33 +61,19 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
         raise SuiteError(
             f"{name}: a bound is NaN, infinite or negative at a finite value; the suite must mend its bound"
         )
-    overflow = FLOATS[bounded.contract.store].overflow
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(actual - expected)
-        within = error <= bound
-        size = np.abs(expected)
-        may_overflow = finite & (size + bound >= overflow) & np.isinf(actual)
-        must_overflow = finite & (size - bound >= overflow)
-        right = np.where(may_overflow, np.signbit(actual) == np.signbit(expected), within & ~must_overflow)
-        right = np.where(finite, right, (actual == expected) | (np.isnan(actual) & np.isnan(expected)))
-        if bounded.bitwise:
-            right &= np.isnan(expected) | (np.signbit(actual) == np.signbit(expected))
-        error = np.where(right & ~(finite & np.isfinite(actual)), 0.0, error)
-        ratio = np.where(error == 0, 0.0, error / np.where(bound > 0, bound, np.nan))
-    ratio = np.where(right, np.nan_to_num(ratio, nan=0.0), np.nan_to_num(ratio, nan=np.inf, posinf=np.inf))
+    right, error, ratio = _judged(actual, bounded, finite)
     wrong = np.argwhere(~right)
     if len(wrong):
         wrong = wrong[np.argsort(-ratio[~right], kind="stable")]
-    usable = bound[finite]
-    scale = np.mean(np.abs(expected[finite])) if usable.size else 0.0
-    with np.errstate(invalid="ignore"):
-        uninformative = int(np.count_nonzero(usable > np.maximum(scale, np.abs(expected[finite]))))
-    statistical = 0.0
-    if bounded.products is not None and finite.any():
-        statistical = bounded.products.statistical_ratio(
-            bounded.contract, np.where(finite & right, error, 0.0)
-        )
-    terms = 1 if bounded.products is None else bounded.products.terms
+    usable, sizes = bound[finite], np.abs(expected[finite])
+    with np.errstate(invalid="ignore", over="ignore"):
+        scale = np.mean(sizes) if usable.size else 0.0
+        uninformative = int(np.count_nonzero(usable > np.maximum(scale, sizes)))
+    statistical, terms = 0.0, np.ones(())
+    if bounded.products is not None:
+        terms = np.asarray(bounded.products.terms)
+        if finite.any():
+            statistical = bounded.products.statistical_ratio(bounded.contract, error)
     reached = np.broadcast_to(np.greater(terms, 0), expected.shape)
     return Comparison(
         name,
@@ -102,3 +88,28 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
         reached=int(np.count_nonzero(reached)),
         zeros=int(np.count_nonzero((expected == 0) & reached)),
     )
+
+
+def _judged(
+    actual: np.ndarray, bounded: Bounded, finite: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which elements are right, their errors (0 where no distance is meant), and all ratios error / bound.
+
+    A NaN must meet a NaN and an infinity the infinity of its sign; where the interval holds the threshold
+    of overflow either side is right, and beyond it only infinity.  What is wrong by kind has ratio infinity.
+    """
+    expected, bound = bounded.value, bounded.error
+    overflow = FLOATS[bounded.contract.store].overflow
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        error, size = np.abs(actual - expected), np.abs(expected)
+        may_overflow = finite & (size + bound >= overflow) & np.isinf(actual)
+        must_overflow = finite & (size - bound >= overflow)
+        same_sign = np.signbit(actual) == np.signbit(expected)
+        right = np.where(may_overflow, same_sign, (error <= bound) & ~must_overflow)
+        right = np.where(finite, right, (actual == expected) | (np.isnan(actual) & np.isnan(expected)))
+        if bounded.bitwise:
+            right &= np.isnan(expected) | same_sign
+        error = np.where(finite & np.isfinite(actual), error, 0.0)
+        ratio = np.where(error == 0, 0.0, error / bound)
+    ratio = np.where(right | (ratio > 1), ratio, np.inf)
+    return right, np.where(right, error, 0.0), ratio

@@ -43,7 +43,8 @@ def test_either_side_of_the_overflow_threshold_is_right_where_the_interval_holds
 
 def test_sign_of_zero_counts_where_values_are_copied():
     assert not len(found([0.0], [-0.0], [0.0]).wrong)
-    assert len(found([0.0], [-0.0], [0.0], bitwise=True).wrong) == 1
+    wrong = found([0.0], [-0.0], [0.0], bitwise=True)
+    assert len(wrong.wrong) == 1 and wrong.utilisation == INF
     assert not len(found([NAN], [-NAN], [0.0], bitwise=True).wrong)
 
 
