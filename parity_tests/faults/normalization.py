@@ -263,6 +263,19 @@ class _Cumulative:
         self.momentum = 0.1 if self.momentum is None else self.momentum
 
 
+class _Forgetful:
+    """Mixed into a layer: the cumulative average takes every batch for the first one."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.momentum is not None or not self.training or not self.track_running_stats:  # type: ignore[has-type]
+            return super().forward(input)  # type: ignore[misc]
+        before, self.momentum = self.momentum, 1.0
+        try:
+            return super().forward(input)  # type: ignore[misc]
+        finally:
+            self.momentum = before
+
+
 class _Uncounted:
     """Mixed into a layer: the number of batches is not counted."""
 
@@ -382,6 +395,13 @@ FAULTS = (
         "momentum_none_ignored",
         "momentum None does not average over all batches",
         _classes(_Cumulative),
+        "state",
+        LAYERS,
+    ),
+    Fault(
+        "cumulative_average_forgets",
+        "momentum None takes every batch for the first one",
+        _classes(_Forgetful),
         "state",
         LAYERS,
     ),

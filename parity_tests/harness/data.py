@@ -33,10 +33,15 @@ SCALES, OFFSETS = {"large": LARGE, "tiny": TINY}, {"offset": OFFSET}
 
 
 def make_data(spec: LayerSpec, case: Case, state: Mapping[str, np.ndarray]) -> Data:
-    """Numbers for every input and every entry of the reference's `state`, which gives names and shapes."""
+    """Numbers for every input and every entry of the reference's `state`, which gives names and shapes.
+
+    A counter (num_batches_tracked) starts anywhere from 0 to 5: at 0 a cumulative average looks like a copy.
+    """
     inputs = tuple(draw(spec, case, f"input{index}", shape) for index, shape in enumerate(case.shapes))
     drawn = {
-        name: array.copy() if array.dtype.kind in "iu" else draw(spec, case, name, array.shape)
+        name: np.array(_rng(case, name).integers(0, 6, array.shape))
+        if array.dtype.kind in "iu"
+        else draw(spec, case, name, array.shape)
         for name, array in state.items()
     }
     return Data(inputs, drawn)
@@ -49,7 +54,7 @@ def draw(spec: LayerSpec, case: Case, name: str, shape: tuple[int, ...]) -> np.n
     A tensor in the layout 'expanded' repeats along one axis, so it is drawn with size 1 there and then
     repeated.
     """
-    rng = np.random.default_rng(seed_of(case, name))
+    rng = _rng(case, name)
     layout = case.layout if name.startswith(("input", "grad_output")) else case.parameter_layout
     axis = expanded_axis(shape) if layout == "expanded" else None
     drawn_shape = shape if axis is None else (*shape[:axis], 1, *shape[axis + 1 :])
@@ -89,10 +94,14 @@ def rejected_inputs(spec: LayerSpec, case: Case) -> tuple[np.ndarray, ...]:
     rng = np.random.default_rng(0)
     drawn: list[np.ndarray] = []
     for index, shape in enumerate(case.shapes):
-        values = spec.values(case, f"input{index}", rng, shape) if spec.values is not None and index else None
+        values = spec.values(case, f"input{index}", rng, shape) if spec.values is not None else None
         whole = values is not None and values.dtype.kind in "biu"
         drawn.append(np.asarray(values) if whole else rng.standard_normal(shape))
     return tuple(drawn)
+
+
+def _rng(case: Case, name: str) -> np.random.Generator:
+    return np.random.default_rng(seed_of(case, name))
 
 
 def seed_of(case: Case, name: str) -> int:
