@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from parity_tests.harness.run import Run
 
 CONFORMANCE = "parity_trial"  # the fixture by which a test asks to be given every case of its family
+CAUGHT = "caught"  # the property with which a test of the fault catalogue reports a catch
 PROPERTY = (
     "parity"  # under which a record travels with its test report, and a worker's plans with its farewell
 )
@@ -126,6 +127,8 @@ class Collector:
         records: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
         for record in records if report.when == "call" else ():
             self.run.add(record, outcome)
+        if report.when == "call":
+            self.run.caught += [value for name, value in report.user_properties if name == CAUGHT]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -169,10 +172,12 @@ def _is_whole(config: pytest.Config, run: Run) -> bool:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     run = config.stash.get(RUN, None)
-    if run is None or not (run.records or run.errors):
+    if run is None or not (run.records or run.errors or run.caught):
         return
+    from parity_tests.harness import report
+
     terminalreporter.section("parity")
-    for line in run.lines() if run.records else ():
+    for line in (*(run.lines() if run.records else ()), *report.faults(run.caught)):
         terminalreporter.write_line(line, yellow=line.startswith("WARNING"))
     for error in run.errors:
         terminalreporter.write_line(f"ERROR: {error}", red=True)

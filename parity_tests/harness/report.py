@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -271,4 +271,19 @@ def _time(summary: Summary, processes: int, wall: float, busy: float) -> list[st
         f"pytest and planning {(busy - spent) / busy:.0%}",
         f"cases a second and core: {cases / busy:.0f}, without pytest {cases / spent:.0f}",
         f"slowest: {slowest}",
+    ]
+
+
+def faults(caught: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fault catalogue in one line: how many were caught, and what the first catch took."""
+    if not caught:
+        return []
+    seconds = sorted((record["seconds"], record["fault"], record["layer"]) for record in caught)
+    cases = sorted(record["cases"] for record in caught)
+    slowest, fault, layer = seconds[-1]
+    middle, count = len(caught) // 2, len({record["fault"] for record in caught})
+    return [
+        f"faults caught: {count}, in {len(caught)} pairs of fault and layer; to the first catch "
+        f"median {cases[middle]} cases and {seconds[middle][0]:.2f} s, "
+        f"most {cases[-1]} cases and {slowest:.1f} s ({fault} in {layer})"
     ]

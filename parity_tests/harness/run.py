@@ -40,6 +40,7 @@ class Run:
         self.whole = False  # whether each family that ran, ran with all its cases
         self.selected = 0  # conformance tests that pytest means to run
         self.errors: list[str] = []
+        self.caught: list[dict] = []  # what the tests of the fault catalogue say of each fault and layer
         self.processes, self.started = 1, time.perf_counter()
         self.workers_busy = 0.0  # the processor's seconds of workers that have finished
         known = () if options.ignore_known else deviations.ledger()
