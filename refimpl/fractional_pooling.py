@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from refimpl.error_bounds import FLOATS, Bounded, Contract, SuiteError, gamma
+from refimpl.error_bounds import FLOATS, Bounded, Contract, SuiteError, gamma, strictest
 from refimpl.module import Module
 from refimpl.regions import RegionMaxima
 from refimpl.taps import float_array
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@lru_cache(maxsize=1024)
 def starts(size: int, kernel: int, outputs: int, sample: Fraction) -> list[int]:
     """Where the windows of an axis begin."""
     first = [math.floor(place) for place in _places(size, kernel, outputs, sample)]
@@ -107,9 +109,14 @@ class Fractional(RegionMaxima):
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
         """As of any maximum, once it is certain that no candidate can find another window."""
+        if contract == strictest(contract.store):
+            self._demand_certain_windows(contract)
+        return super().bounded(contract, grad_output)
+
+    def _demand_certain_windows(self, contract: Contract) -> None:
         slack = Fraction(float(gamma(4, FLOATS[contract.accumulate].roundoff)))
         for axis in range(self.rank):
-            for size, kernel, outputs, sample in self._axes(axis):
+            for size, kernel, outputs, sample in set(self._axes(axis)):
                 step = _step(size, kernel, outputs)
                 exact = step.denominator & (step.denominator - 1) == 0
                 for place in (*_places(size, kernel, outputs, sample), sample * step):
@@ -118,7 +125,6 @@ class Fractional(RegionMaxima):
                             f"{self.name}: sample {float(sample)} puts a window so near a whole number "
                             f"that rounding in {contract.accumulate} decides; draw another one"
                         )
-        return super().bounded(contract, grad_output)
 
 
 def _ints(name: str, value: Any, rank: int, argument: str) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ product once and the difference once, so its coordinate is off by a `slack`; its
 of the interpolation kernel times that.  The weights of a coordinate add up to 1 wherever it is, so what
 these differences do to an output is relative to how far the elements read are from each other (`drift`); the
 rounding of the weights themselves is not (`loose`). Where the slack reaches over an element, a neighbour may
-be read: its weight is 0 here, its drift is not.
+be read: its weight is 0 here, its drift is not.  Nearest modes read one element, another one a rounding
+further on: there each order of evaluation counts, not the largest slack.
 """
 
 from __future__ import annotations
@@ -159,20 +160,37 @@ def _slack(axis: Axis, contract: Contract | None) -> np.ndarray:
 
 
 def _nearest(axis: Axis, kind: type, contract: Contract | None) -> tuple:
-    """One tap.  Where rounding can move the coordinate over a whole number, either neighbour is right: drift
+    """One tap.  Where rounding can move the coordinate over a whole number either neighbour is right: drift
     1."""
-    floor, fraction = _parts(axis, kind, clamped=False)
-    slack = _slack(axis, contract)
+    floor, last = np.minimum(_parts(axis, kind, clamped=False)[0], axis.size - 1), axis.size - 1
     one: np.ndarray = np.ones(axis.outputs, dtype=kind)
-    last = axis.size - 1
-    down = (slack > 0) & (fraction - slack < 0) & (floor > 0) & (floor <= last)
-    up = (slack > 0) & (fraction + slack >= 1) & (floor < last)
-    index = [np.minimum(floor + k, last).clip(0) for k in (0, -1, 1)]
-    weight = [one, one * 0, one * 0]
-    drift = [(down | up) * 1.0, down * 1.0, up * 1.0]
     if contract is None:
-        index, weight, drift = index[:1], weight[:1], drift[:1]
-    return index, weight, drift, [np.zeros(axis.outputs)] * len(index), not (down | up).any()
+        return [floor], [one], [np.zeros(axis.outputs)], [np.zeros(axis.outputs)], True
+    found = [np.minimum(np.floor(value), last) for value in _evaluations(axis, contract)]
+    down, up = np.minimum.reduce(found) < floor, np.maximum.reduce(found) > floor
+    index = [floor, (floor - 1).clip(0), np.minimum(floor + 1, last)]
+    drift = [(down | up) * 1.0, down * 1.0, up * 1.0]
+    return index, [one, one * 0, one * 0], drift, [np.zeros(axis.outputs)] * 3, not (down | up).any()
+
+
+def _evaluations(axis: Axis, contract: Contract) -> list[np.ndarray]:
+    """The coordinate of a nearest mode as it comes out in A or in float64, in each order in which it can be
+    evaluated: place times rounded r, place divided by rounded 1 / r, the exact product divided, and with 1/2
+    taken off and added."""
+    numerators, denominator = axis._coordinate()
+    places = np.arange(axis.outputs) + (0.5 if axis.kind == "nearest-exact" else 0.0)
+    values = []
+    for dtype in (contract.accumulate, "float64"):
+        ratio, inverse = (round_to(dtype, float(number)) for number in (axis.ratio, 1 / axis.ratio))
+        product = round_to(dtype, places * ratio)
+        values += [
+            product,
+            round_to(dtype, places / inverse),
+            round_to(dtype, _quotient(numerators, denominator)),
+        ]
+        if axis.kind == "nearest-exact":
+            values += [round_to(dtype, round_to(dtype, product - 0.5) + 0.5)]
+    return values
 
 
 def _linear(axis: Axis, kind: type, contract: Contract | None) -> tuple:

@@ -94,7 +94,8 @@ class PowerSums(RegionPool):
             sums = self._sums(self.input**self.p)
             slopes = np.where(sums == 0, 0.0, sums ** (1.0 / self.p - 1.0))
             shares = self._shares(self.up(grad_output, self.output_shape) * slopes)
-            return self.down(np.where(shares == 0, 0.0, shares * self.input ** (self.p - 1.0)))
+            idle = self._shares((sums != 0) * 1.0) == 0  # in no window with a sum other than 0
+            return self.down(np.where(idle, 0.0, shares * self.input ** (self.p - 1.0)))
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
         """Powers by a library's pow, sums in any order, a root by pow; stored at the end.
@@ -108,7 +109,8 @@ class PowerSums(RegionPool):
         slopes = _without(sums.value == 0, steps(_power(sums, 1.0 / self.p - 1.0), 2))
         each_stored = 0.0 if contract.algorithm != STORED_STEPS else FLOATS[contract.store].roundoff
         shares = self._added(self._shares, steps(slopes * up, 2), 0, each_stored)
-        gradient = _without(shares.value == 0, shares * steps(_power(input, self.p - 1.0), 2))
+        idle = self._shares((sums.value != 0) * 1.0) == 0
+        gradient = _without(idle, shares * steps(_power(input, self.p - 1.0), 2))
         found = {"output": _power(sums, 1.0 / self.p), "grad_input": gradient}
         loops = {"output": self.output(), "grad_input": self.gradient(grad_output)}
         return {
@@ -127,10 +129,17 @@ class PowerSums(RegionPool):
 
 
 def _power(base: Bounded, exponent: float) -> Bounded:
-    """base^exponent by a library's pow.  A sum of powers has the sign of its value: its interval ends at
-    0."""
-    base = replace(base, error=np.minimum(base.error, np.abs(base.value)))
-    return base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"))
+    """base^exponent by a library's pow.  A sum of powers has the sign of its value: its interval ends at 0."""
+
+    def spread(value: np.ndarray, error: np.ndarray) -> np.ndarray:
+        size = np.abs(value)
+        middle, low, high = (
+            np.power(s, exponent) for s in (size, np.maximum(size - error, 0.0), size + error)
+        )
+        apart = np.maximum(np.abs(high - middle), np.abs(low - middle))
+        return outward(apart + gamma(8, FLOATS["float64"].roundoff) * (middle + apart))
+
+    return base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"), spread)
 
 
 def _steps(contract: Contract) -> Callable[[Bounded, int], Bounded]:
@@ -154,7 +163,11 @@ def _without(zero: np.ndarray, numbers: Bounded) -> Bounded:
 
 
 def _down(call: RegionPool, numbers: Bounded) -> Bounded:
-    return replace(numbers, value=call.down(numbers.value), error=call.down(numbers.error))
+    """In the output's shape.  Where a weak contract leaves the sign of a sum open, any finite result is
+    within it."""
+    most = np.finfo(np.float64).max
+    error = np.nan_to_num(numbers.error, nan=most, posinf=most)
+    return replace(numbers, value=call.down(numbers.value), error=call.down(error))
 
 
 class LargestPower(RegionMaxima):
@@ -163,7 +176,9 @@ class LargestPower(RegionMaxima):
     def __init__(self, name: str, rank: int, input: Any, p: float, find: _Find):
         super().__init__(name, rank, input, find)
         self.side = math.copysign(1.0, p)
-        self.slope = np.sign(self.input)  # of the magnitude
+        self.slope = np.where(
+            np.isnan(self.input), 0.0, np.sign(self.input)
+        )  # of |x|; of NaN 0, as torch has it
         self.input = np.abs(self.input) * self.side
 
     def output(self) -> np.ndarray:
