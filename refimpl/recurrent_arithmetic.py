@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refimpl.activation_bounds import either, logistic, sigmoid_values
-from refimpl.bounded import Bounded, finite_where, maximum, where
+from refimpl.bounded import Bounded, finite_where, where
 from refimpl.error_bounds import Contract
 from refimpl.floats import gamma, outward
 from refimpl.linear import Geometry, read_input, read_output, read_weight
@@ -43,6 +44,12 @@ class Plain:
     def either(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """`first` and another form of the same formula."""
         return first
+
+    def blend(self, z: np.ndarray, n: np.ndarray, h: np.ndarray) -> np.ndarray:
+        return (1.0 - z) * n + z * h
+
+    def rest(self, z: np.ndarray, g: np.ndarray) -> np.ndarray:
+        return g * (1.0 - z)
 
     def width(self, x: np.ndarray) -> int:
         return x.shape[-1]
@@ -82,7 +89,6 @@ class Tracked:
     T."""
 
     where = staticmethod(where)
-    sigmoid = staticmethod(logistic)
 
     def __init__(self, contract: Contract):
         self.contract = contract
@@ -106,8 +112,49 @@ class Tracked:
     def either(self, first: Bounded, second: Bounded) -> Bounded:
         return either(first, second)
 
+    def blend(self, z: Bounded, n: Bounded, h: Bounded) -> Bounded:
+        """(1 - z) n + z h, or the same as n + z (h - n), for a z in [0, 1].
+
+        A candidate's c differs by (n_c - n)(1 - z_c) + z_c (h_c - h) + (z_c - z)(h - n), which is less than
+        either form shows operation by operation, and by its own roundings: those of the worse form."""
+        closed, opened, size_n, size_h = _most(1.0 - z.value, z.error), _most(z.value, z.error), _size(n), _size(h)
+        apart = np.abs(h.value - n.value)
+        moved = closed * n.error + opened * h.error + z.error * apart
+        first = self._rounding(closed) * size_n
+        first = first + self._rounding(closed * size_n + first) + self._rounding(opened * size_h)
+        difference = apart + n.error + h.error
+        second = opened * self._kept(difference)
+        second = second + self._kept(opened * difference + second)
+        own = np.maximum(first, second)
+        error = moved + own + self._rounding(closed * size_n + opened * size_h + own)
+        value = (1.0 - z.value) * n.value + z.value * h.value
+        return Bounded(value, finite_where(value, outward(error, 32)), self.contract)
+
+    def rest(self, z: Bounded, g: Bounded) -> Bounded:
+        """g (1 - z), or the same as g - g z, for a z in [0, 1]: as `blend`."""
+        closed, opened, size = _most(1.0 - z.value, z.error), _most(z.value, z.error), _size(g)
+        moved = closed * g.error + z.error * np.abs(g.value)
+        own = np.maximum(self._rounding(closed) * size, self._kept(opened * size))
+        error = moved + own + self._kept(closed * size + own)
+        value = g.value * (1.0 - z.value)
+        return Bounded(value, finite_where(value, outward(error, 32)), self.contract)
+
+    def _rounding(self, size: np.ndarray) -> np.ndarray:
+        """One rounding of numbers of magnitude at most `size`."""
+        return self.contract.rounding(outward(size, 16))
+
+    def _kept(self, size: np.ndarray) -> np.ndarray:
+        """One rounding in A, and one in T where every operation writes a tensor."""
+        rounding = self._rounding(size)
+        return self.contract.stored(size, rounding) if self.each else rounding
+
     def tanh(self, x: Bounded) -> Bounded:
         return x.tanh()
+
+    def sigmoid(self, x: Bounded) -> Bounded:
+        """Never outside [0, 1], whatever the error of x."""
+        gate = logistic(x)
+        return replace(gate, error=np.fmin(gate.error, 1.0))
 
     def stack(self, parts: Sequence[Bounded]) -> Bounded:
         values, errors = np.stack([p.value for p in parts]), np.stack([p.error for p in parts])
@@ -121,7 +168,9 @@ class Tracked:
         return Bounded(np.concatenate(values, axis=-1), np.concatenate(errors, axis=-1), self.contract)
 
     def relu(self, x: Bounded) -> Bounded:
-        return maximum(x, self.contract.exact(np.zeros_like(x.value)))
+        """Exactly 0 where x is surely negative."""
+        error = np.where(x.value + x.error <= 0, 0.0, x.error)
+        return Bounded(np.maximum(x.value, 0.0), error, self.contract)
 
     def relu_gradient(self, g: Bounded, x: Bounded) -> Bounded:
         """Either g or 0 where the sign of x depends on rounding."""
@@ -185,3 +234,12 @@ def _transposed(x: Bounded) -> Bounded:
 
 def _is_zero(x: Bounded) -> np.ndarray:
     return (x.value == 0) & (x.error == 0)
+
+
+def _size(x: Bounded) -> np.ndarray:
+    return np.abs(x.value) + x.error
+
+
+def _most(part: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """The largest that a part of 1 can be."""
+    return np.fmin(np.abs(part) + error, 1.0)

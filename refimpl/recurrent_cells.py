@@ -98,15 +98,13 @@ class GRUCellFormula:
         open_ = ops.keep(ops.sigmoid(ops.keep(gates[:, : 2 * size] + own[:, : 2 * size])))
         r, z, own_n = open_[:, :size], open_[:, size:], own[:, 2 * size :]
         n = ops.keep(ops.tanh(ops.keep(gates[:, 2 * size :] + ops.keep(r * own_n))))
-        new = ops.store(
-            ops.either((1.0 - z) * n + z * hidden, n + ops.keep(z * ops.keep(hidden - n))),
-        )
+        new = ops.store(ops.blend(z, n, hidden))
         return (new,), (ops.store(r), ops.store(z), ops.store(n), own_n, hidden)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
         r, z, n, own_n, hidden = tape
         direct = ops.store(up[0] * z)
-        grad_new = ops.either(up[0] * (1.0 - z), ops.keep(up[0] - direct))
+        grad_new = ops.rest(z, up[0])
         grad_z = ops.either(
             up[0] * ops.keep(hidden - n), ops.keep(ops.keep(up[0] * hidden) - ops.keep(up[0] * n))
         )
