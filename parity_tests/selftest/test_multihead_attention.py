@@ -1,0 +1,150 @@
+"""Adversaries of the reference of multi-head attention, and of the stores in its bounds."""
+
+import math
+
+import numpy as np
+import pytest
+
+from parity_tests.selftest.laws import finite_difference, same_bits, within
+from refimpl.attention import scaled_dot_product_attention
+from refimpl.error_bounds import Bounded, round_to, strictest
+from refimpl.linear import linear
+from refimpl.multihead_attention import MultiheadAttention
+
+UNIT = np.finfo(np.float64).eps
+
+
+def drawn(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape) for shape in shapes]
+
+
+def layer_of(seed=3, **arguments):
+    """A layer with random parameters, biases too."""
+    layer = MultiheadAttention(**{"embed_dim": 4, "num_heads": 2, **arguments})
+    state = layer.state_dict()
+    numbers = drawn(*(array.shape for array in state.values()), seed=seed)
+    layer.load_state_dict(dict(zip(state, numbers, strict=True)))
+    return layer
+
+
+def test_one_head_of_identity_projections_is_plain_attention():
+    layer = MultiheadAttention(3, 1, bias=False, batch_first=True)
+    layer.load_state_dict({"in_proj_weight": np.tile(np.eye(3), (3, 1)), "out_proj.weight": np.eye(3)})
+    query, key, value = drawn((2, 4, 3), (2, 5, 3), (2, 5, 3))
+    output, weights = layer(query, key, value)
+    within(output, scaled_dot_product_attention(query, key, value), 64 * UNIT)
+    within(weights.sum(axis=-1), np.ones((2, 4)), 16 * UNIT)
+
+
+def test_heads_by_hand():
+    """Every head is an attention of its own features, the output a projection of all of them."""
+    layer = layer_of()
+    query, key, value = drawn((5, 1, 4), (7, 1, 4), (7, 1, 4))
+    parts = zip(
+        (query, key, value), np.split(layer.in_proj_weight, 3), np.split(layer.in_proj_bias, 3), strict=True
+    )
+    q, k, v = (linear(operand[:, 0], weight, bias) for operand, weight, bias in parts)
+    heads = [scaled_dot_product_attention(q[:, h], k[:, h], v[:, h]) for h in (slice(0, 2), slice(2, 4))]
+    state = layer.state_dict()
+    expected = linear(np.concatenate(heads, axis=1), state["out_proj.weight"], state["out_proj.bias"])
+    within(layer(query, key, value)[0][:, 0], expected, 256 * UNIT)
+
+
+def test_layouts_are_the_same_numbers():
+    operands = drawn((5, 3, 4), (7, 3, 4), (7, 3, 4))
+    output, weights = layer_of()(*operands)
+    first = layer_of(batch_first=True)(*(operand.swapaxes(0, 1) for operand in operands))
+    same_bits(first[0], np.ascontiguousarray(output.swapaxes(0, 1)))
+    alone = layer_of()(*(operand[:, 1] for operand in operands))
+    same_bits(alone[0], output[:, 1].copy())
+    same_bits(alone[1], weights[1].copy())
+
+
+def test_masks_hide_with_true():
+    layer = layer_of()
+    operands = drawn((2, 1, 4), (3, 1, 4), (3, 1, 4))
+    hidden = np.array([[False, True, False]])
+    weights = layer(*operands, hidden, True, np.array([[False, False, True], [True, False, False]]), False)[1]
+    assert (weights[0, :, 0] == [1.0, 0.0, 0.0]).all()
+    assert (weights[0, :, 1] == [0.0, 0.0, 1.0]).all()
+
+
+def test_zeros_and_learnt_keys_come_last_and_are_never_hidden():
+    operands = drawn((2, 1, 4), (3, 1, 4), (3, 1, 4))
+    layer = layer_of(add_bias_kv=True, add_zero_attn=True)
+    weights = layer(*operands, np.array([[True, True, True]]))[1]
+    assert weights.shape == (1, 2, 5)
+    assert (weights[..., :3] == 0).all()
+    assert (weights[..., 3:] > 0).all()
+
+
+def test_nothing_to_see_is_the_bias_of_the_output():
+    layer = layer_of()
+    output, weights = layer(*drawn((2, 1, 4), (3, 1, 4), (3, 1, 4)), np.array([[True] * 3]), False)
+    assert weights is None
+    same_bits(output, np.broadcast_to(layer.state_dict()["out_proj.bias"], (2, 1, 4)).copy())
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize(
+    "own", [{}, {"kdim": 3, "vdim": 5, "add_bias_kv": True, "add_zero_attn": True}], ids=str
+)
+def test_gradients_by_differences(own, need_weights):
+    layer = layer_of(**own)
+    arrays = drawn((3, 2, 4), (2, 2, layer.kdim), (2, 2, layer.vdim))
+    names, state = list(layer.state_dict()), layer.state_dict()
+    ups = drawn(
+        *(output.shape for output in layer(*arrays, None, need_weights) if output is not None), seed=1
+    )
+    upstream = np.concatenate([up.ravel() for up in ups])
+
+    def flat(*operands):
+        layer.load_state_dict(dict(zip(names, operands[3:], strict=True)))
+        results = layer(*operands[:3], None, need_weights)
+        return np.concatenate([result.ravel() for result in results if result is not None])
+
+    expected = finite_difference(flat, [*arrays, *state.values()], upstream)
+    layer.load_state_dict(state)
+    layer(*arrays, None, need_weights)
+    actual = [*layer.backward(*ups), *(layer.grads[name] for name in names)]
+    for gradient, (difference, error) in zip(actual, expected, strict=True):
+        within(gradient, difference, error)
+
+
+def test_self_attention_adds_the_three_gradients():
+    layer = layer_of()
+    (same,), ups = drawn((3, 2, 4)), drawn((3, 2, 4), (2, 3, 3), seed=1)
+    layer(same, same.copy(), same.copy())
+    apart = layer.backward(*ups)
+    layer(same, same, same)
+    within(layer.backward(*ups), sum(apart), 64 * UNIT)
+
+
+def stored_projections(layer, operands, dtype):
+    """An implementation that rounds projections, weights and heads to the type, and nothing else."""
+    q, k, v = (
+        round_to(dtype, operand @ weight.T)
+        for operand, weight in zip(operands, np.split(layer.in_proj_weight, 3), strict=True)
+    )
+    scores = q @ k.swapaxes(-1, -2) / math.sqrt(q.shape[-1])
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    heads = round_to(dtype, weights / weights.sum(-1, keepdims=True) @ v)
+    return round_to(dtype, heads @ layer.state_dict()["out_proj.weight"].T)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_stores_of_projections_and_heads_are_needed_in_the_bound(dtype, monkeypatch):
+    """Without them, a correct implementation is out of bound."""
+    layer = layer_of(embed_dim=4, num_heads=1, bias=False, batch_first=True)
+    layer.load_state_dict({name: round_to(dtype, array) for name, array in layer.state_dict().items()})
+    operands = [round_to(dtype, array) for array in drawn((2, 5, 4), (2, 7, 4), (2, 7, 4))]
+    inputs, contract = (*operands, None, False), strictest(dtype)
+    ups = tuple(drawn((2, 5, 4), seed=1))
+    actual = stored_projections(layer, operands, dtype)
+    output = layer.bounded(contract, inputs, ups)["output"]
+    assert (np.abs(actual - output.value) <= output.error).all()
+    store = Bounded.store
+    monkeypatch.setattr(Bounded, "store", lambda operand: operand)
+    without = layer.bounded(contract, inputs, ups)["output"]
+    assert (np.abs(actual - without.value) > store(without).error).any()

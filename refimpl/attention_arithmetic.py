@@ -1,0 +1,125 @@
+"""Two arithmetics for layers made of several parts: the references of the parts, and their bounds.
+
+A composite layer is written once, in the operations of an arithmetic: `Loops` runs the loop references and
+their backward functions on arrays, `Bounds` evaluates the same formulas in Bounded arithmetic.  Both are used
+for every comparison: the loops give the value, the bounds how far off a candidate may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from refimpl.attention import Attention
+from refimpl.attention_bounds import bounded_attention, bounded_gradients, product, transposed
+from refimpl.error_bounds import Bounded, Contract
+from refimpl.linear import linear, linear_backward
+from refimpl.taps import float_array
+
+
+class Loops:
+    """Arrays, and the references of the parts."""
+
+    def exact(self, values: Any) -> Any:
+        return float_array(values)
+
+    def moved(self, operand: Any, move: Callable) -> Any:
+        """The same numbers in another shape or order."""
+        return move(operand)
+
+    def appended(self, operand: Any, row: Any) -> Any:
+        """One row more for every batch: (N, S, E) and (1, 1, E) -> (N, S + 1, E)."""
+        return np.concatenate(
+            [operand, np.broadcast_to(row, (operand.shape[0], 1, operand.shape[2]))], axis=1
+        )
+
+    def affine(self, input: Any, weight: Any, bias: Any) -> Any:
+        return linear(input, weight, bias)
+
+    def affine_gradients(self, grad_output: Any, input: Any, weight: Any) -> tuple[Any, Any, Any]:
+        """Gradients of input, weight and bias."""
+        grad_input, grad_weight, _ = linear_backward(grad_output, input, weight)
+        return grad_input, grad_weight, self.total(grad_output)
+
+    def attention(self, query: Any, key: Any, value: Any, mask: Any, scale: float, safe: bool) -> Any:
+        """Output, weights, and what `attention_gradients` needs; operands (B, L, E), (B, S, E), (B, S, V)."""
+        call = Attention(query, key, value, mask, scale=scale, safe=safe)
+        return call.output(), call.weights(), call
+
+    def attention_gradients(self, saved: Any, grad_output: Any, grad_weights: Any) -> tuple:
+        return tuple(saved.gradients(grad_output, grad_weights)[:3])
+
+    def add(self, *operands: Any) -> Any:
+        return sum(operands[1:], operands[0])
+
+    def total(self, operand: Any) -> Any:
+        """The sum over all axes but the last."""
+        return operand.reshape(-1, operand.shape[-1]).sum(axis=0)
+
+    def mean(self, operand: Any, axis: int) -> Any:
+        return operand.sum(axis=axis) / operand.shape[axis]
+
+    def divided(self, operand: Any, by: float) -> Any:
+        return operand / by
+
+
+class Bounds:
+    """Bounded arithmetic; the result of every operation is stored, as it is a tensor of its own."""
+
+    def __init__(self, contract: Contract):
+        self.contract = contract
+
+    def exact(self, values: Any) -> Bounded:
+        return self.contract.exact(values)
+
+    def moved(self, operand: Bounded, move: Callable) -> Bounded:
+        return Bounded(move(operand.value), move(operand.error), operand.contract)
+
+    def appended(self, operand: Bounded, row: Any) -> Bounded:
+        batches, _, features = operand.value.shape
+        rows = np.broadcast_to(row, (batches, 1, features))
+        value = np.concatenate([operand.value, rows], axis=1)
+        return Bounded(value, np.concatenate([operand.error, np.zeros(rows.shape)], axis=1), operand.contract)
+
+    def affine(self, input: Bounded, weight: Any, bias: Any) -> Bounded:
+        output = product(_matrix(input), self.exact(weight))
+        output = output if bias is None else output + self.exact(bias)
+        return output.store().reshape(*input.value.shape[:-1], weight.shape[0])
+
+    def affine_gradients(self, grad_output: Bounded, input: Bounded, weight: Any) -> tuple:
+        up, weight = _matrix(grad_output), self.exact(weight)
+        grad_input = product(up, transposed(weight)).store().reshape(*input.value.shape)
+        grad_weight = product(transposed(up), transposed(_matrix(input))).store()
+        return grad_input, grad_weight, self.total(grad_output)
+
+    def attention(
+        self, query: Bounded, key: Bounded, value: Bounded, mask: Any, scale: float, safe: bool
+    ) -> Any:
+        operands = (query, key, value)
+        results = bounded_attention(operands, self.exact(mask), scale, safe)
+        return results[0], results[1].store(), (operands, results, scale)
+
+    def attention_gradients(self, saved: Any, grad_output: Bounded, grad_weights: Bounded | None) -> tuple:
+        operands, results, scale = saved
+        return bounded_gradients(operands, results, grad_output, scale, grad_weights)[:3]
+
+    def add(self, *operands: Bounded) -> Bounded:
+        result = operands[0]
+        for operand in operands[1:]:
+            result = (result + operand).store()
+        return result
+
+    def total(self, operand: Bounded) -> Bounded:
+        return _matrix(operand).sum(0).store()
+
+    def mean(self, operand: Bounded, axis: int) -> Bounded:
+        return (operand.sum(axis) / operand.value.shape[axis]).store()
+
+    def divided(self, operand: Bounded, by: float) -> Bounded:
+        return (operand / by).store()
+
+
+def _matrix(operand: Bounded) -> Bounded:
+    return operand.reshape(-1, operand.value.shape[-1])
