@@ -18,7 +18,7 @@ PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # The stamp's name holds the requirement, so another TORCH is another stamp and installs anew.
 STAMP := $(VENV)/.installed-$(shell printf '%s' '$(TORCH)' | tr -c 'A-Za-z0-9.' '_')
 
-.PHONY: help parity test quick full bench lint wheel-test clean
+.PHONY: help parity test quick full bench readme lint wheel-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ full: $(STAMP) ## verify the installed torch on the largest sweep
 
 bench: $(STAMP) ## time the references beside torch, and the harness itself (one process, nothing else running)
 	$(PYTHON) -m pytest parity_tests/benchmarks/bench_*.py $(PYTEST_ARGS)
+
+readme: $(STAMP) ## write the generated table of layers into README.md
+	$(PYTHON) -m parity_tests.harness.readme
 
 lint: $(STAMP) ## ruff, and mypy on refimpl and the harness
 	$(PYTHON) -m ruff check .
