@@ -9,7 +9,7 @@ from parity_tests.harness.readme import with_table
 from parity_tests.selftest.sessions import apart, conformance
 
 README = Path(__file__).parents[2] / "README.md"
-pytestmark = pytest.mark.skipif(not README.exists(), reason="no README.md beside the packages: not a checkout")
+pytestmark = pytest.mark.skipif(not README.exists(), reason="not a checkout: there is no README.md")
 
 
 def blocks(language):
@@ -29,7 +29,7 @@ def test_kernel_example_is_caught(tmp_path):
     assert result.returncode == 1
     shown = re.search(r"^GELU forward, .*?^script: ", README.read_text(), re.MULTILINE | re.DOTALL)
     assert shown, "the README shows the failure"
-    for line in ("GELU forward", "elements out of bound, worst", "meets no contract of float32", "rerun: pytest"):
+    for line in ("GELU forward", "elements out of bound, worst", "meets no contract", "rerun: pytest"):
         assert line in shown.group() and line in result.stdout
 
 
