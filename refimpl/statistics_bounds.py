@@ -60,8 +60,8 @@ def inverse_deviation(variance: Bounded, eps: float) -> Bounded:
     total, least = variance + eps, contract.constant(eps)
     with np.errstate(all="ignore"):
         floor = np.where(variance.value >= 0, np.maximum(least.value - least.error, 0.0), 0.0)
-        down, up = np.minimum(total.error, total.value - floor), total.error
-        spread = np.maximum(_apart(total.value - down, total.value), _apart(total.value, total.value + up))
+        low, high = np.maximum(total.value - total.error, floor), total.value + total.error
+        spread = np.maximum(_apart(low, total.value), _apart(total.value, high))
         spread = np.where(total.error == 0, 0.0, spread)
         return total.apply(lambda t: 1 / np.sqrt(t), contract.library("rsqrt"), lambda t, e: spread)
 
