@@ -1,7 +1,7 @@
 """Loop-based reference implementations of torch.nn's layers: numpy only, one readable walk a family.
 
-Functions have torch.nn.functional's names, arguments and defaults (`conv2d`, `conv2d_backward`), classes torch.nn's
-(`Conv2d`).  Arrays go in and come out; floating types are widened to float64, indices are int64.
+Functions have torch.nn.functional's names, arguments and defaults (`conv2d`, `conv2d_backward`), classes
+torch.nn's (`Conv2d`).  Arrays go in and come out; floating types are widened to float64, indices are int64.
 """
 
 from refimpl.activation import *  # noqa: F403

@@ -128,7 +128,8 @@ class Collector:
         for record in records if report.when == "call" else ():
             self.run.add(record, outcome)
         if report.when == "call":
-            self.run.caught += [value for name, value in report.user_properties if name == CAUGHT]
+            caught: list[Any] = [value for name, value in report.user_properties if name == CAUGHT]
+            self.run.caught += caught
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -10,7 +10,8 @@ import refimpl
 from parity_tests.harness.covering import Constraint
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection, layouts
 
-# Values for 1, 2 and 3 spatial axes; every axis of a tensor has another length, every per-axis argument another value.
+# Values for 1, 2 and 3 spatial axes; every axis of a tensor has another length, every per-axis argument has
+# another value.
 _KERNEL = {1: (3, 1, 4), 2: ((3, 2), 1, (1, 4)), 3: ((3, 2, 1), 1, (1, 3, 2))}
 _STRIDE = {1: (1, 2, 3), 2: (1, 2, (2, 3)), 3: (1, 2, (1, 3, 2))}
 _PADDING = {1: (0, 1, 2), 2: (0, 1, (2, 1)), 3: (0, 1, (1, 0, 2))}
@@ -18,7 +19,7 @@ _DILATION = {1: (1, 2, 3), 2: (1, 2, (1, 3)), 3: (1, 2, (2, 1, 3))}
 _EXTRA = {1: (0, 1, 2), 2: (0, 1, (0, 2)), 3: (0, 1, (1, 2, 0))}
 _SIZE = {1: (13,), 2: (9, 11), 3: (8, 7, 9)}
 _LONG = {1: (33,), 2: (5, 33), 3: (6, 5, 17)}
-# groups -> (in_channels, out_channels, groups): one group, 1 < groups < in_channels, one channel a group (depthwise).
+# groups -> (in_channels, out_channels, groups): one group, 1 < groups < in_channels, one channel a group.
 _CHANNELS = {"one": (2, 5, 1), "two": (4, 6, 2), "depthwise": (4, 8, 4), "single": (1, 3, 1)}
 _SHAPES = ("batch_3", "batch_1", "batch_0", "unbatched", "long")
 
