@@ -1,135 +1,43 @@
-"""Recurrent layers: a loop over layers, directions and times around one cell; backward the same loop reversed.
+"""Recurrent layers: a loop over layers, directions and times around one cell, and the same loop reversed.
 
     for layer, direction:  for t in times:  state = cell(input[t], state);  output[t] = state[0]
 
-The loop and the cells (`recurrent_cells`) are evaluated twice: with plain numbers, matrix products by the loops of
-`linear`, and with their errors (`recurrent_arithmetic`), and the two must agree.
+Loop (`recurrent_walk`) and cells (`recurrent_cells`) are evaluated twice: with plain numbers, products of
+matrices by the loops of `linear`, and with their errors (`recurrent_arithmetic`); the two must agree.
 
-What is promised of an implementation: sums and functions in A, and these tensors stored in T, without which there
-is no recurrent layer that is made of matrix products and cells:
-    W_ih x and W_hh h, with or without their bias;  the states h_t and c_t, and what a projection projects;
-    for the gradient, the gates behind their functions and W_hn h + b_hn of a GRU;
-    the gradients of the sums in front of the gates, of the states at each time, and of each matrix product.
-A weight's gradient is one sum over all times and sequences, stored once.  Where each operation of a cell writes a
-tensor of T, and a weight's gradient is added up in T time by time, that is the weaker contract 'stored
-intermediates'.
-Source: torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU and their cells.
+What is promised of an implementation: sums and functions in A, and these tensors stored in T, without which
+no recurrent layer is made of matrix products and cells:
+    W_ih x and W_hh h, with or without their bias; the states h_t and c_t, and what a projection projects;
+    for the gradient, the gates behind their functions, and W_hn h + b_hn of a GRU;
+    the gradients of the sums in front of the gates, of the states at each time, of each matrix product.
+A weight's gradient is one sum over all times and sequences, stored once.  Where each operation of a cell
+writes a tensor of T, and a weight's gradient is added up in T time by time, that is the weaker contract
+'stored intermediates'.  Source: torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU and their cells.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from refimpl.error_bounds import Bounded, Contract
-from refimpl.module import Module, uniform
-from refimpl.recurrent_arithmetic import STORED, Plain, Tracked
+from refimpl.module import uniform
 from refimpl.recurrent_cells import GRUCellFormula, LSTMCellFormula, ReluCell, TanhCell, Weights
-from refimpl.recurrent_walk import Stack, shape_of, swapped
+from refimpl.recurrent_module import (
+    Arranged,
+    Recurrent,
+    check_sizes,
+    initial_states,
+    outside,
+    present,
+    sequence_lengths,
+)
+from refimpl.recurrent_walk import swapped
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 
-class Arranged(NamedTuple):
-    """Arguments of a call as (T, N, I), (L, N, H) for each state, (N); and whether the call had a batch axis."""
-
-    input: np.ndarray
-    states: tuple[np.ndarray, ...]
-    lengths: np.ndarray
-    batched: bool
-
-
-class _Recurrent(Module):
-    """What cells and layers share: arguments arranged as time, batch, features; evaluation both ways."""
-
-    algorithms = (STORED,)
-    cell: Any
-    num_layers = 1
-
-    def _weights(self, ops: Any) -> list[list[Weights]]:
-        raise NotImplementedError
-
-    def _names(self) -> list[list[Weights]]:
-        """Names of the parameters, layer by layer, direction by direction."""
-        raise NotImplementedError
-
-    def _arranged(self, input: Any, hx: Any, lengths: Any) -> Arranged:
-        raise NotImplementedError
-
-    def _as_input(self, array: Any, batched: bool) -> Any:
-        """(T, N, F) back to the axes of the call."""
-        raise NotImplementedError
-
-    def _as_state(self, array: Any, batched: bool) -> Any:
-        raise NotImplementedError
-
-    def _evaluate(self, ops: Any, hx: Any, arranged: Arranged, grad_outputs: tuple | None) -> dict[str, Any]:
-        names = self._names()
-        weights = [
-            [Weights(*(None if n is None else ops.operand(getattr(self, n)) for n in w)) for w in layer]
-            for layer in names
-        ]
-        stack = Stack(ops, self.cell, weights, arranged.lengths, self._dropped())
-        output, last, passes = stack.forward(
-            ops.operand(arranged.input), tuple(ops.operand(s) for s in arranged.states)
-        )
-        results = self._outputs(output, last, arranged.batched)
-        if grad_outputs is None:
-            return results
-        up, ups = self._upstream(grad_outputs, arranged, shape_of(output))
-        grad_input, grad_states, grads = stack.backward(
-            ops.operand(up), tuple(ops.operand(u) for u in ups), passes
-        )
-        given = () if hx is None else tuple(self._as_state(s, arranged.batched) for s in grad_states)
-        results |= self._input_gradients((self._as_input(grad_input, arranged.batched), *given))
-        for name, grad in zip((w for layer in names for w in layer), grads, strict=True):
-            results |= {f"grad_{n}": g for n, g in zip(name, grad, strict=True) if n is not None}
-        return results
-
-    def _input_gradients(self, grads: tuple) -> dict[str, Any]:
-        return {"grad_input" if len(grads) == 1 else f"grad_input{i}": g for i, g in enumerate(grads)}
-
-    def _outputs(self, output: Any, last: tuple, batched: bool) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _upstream(self, grads: tuple, arranged: Arranged, shape: tuple) -> tuple[np.ndarray, tuple]:
-        raise NotImplementedError
-
-    def _dropped(self) -> bool:
-        return False
-
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None) -> Any:
-        results = self._evaluate(Plain(), hx, self._arranged(input, hx, lengths), None)
-        outputs = tuple(results.values())
-        return self._nested(outputs)
-
-    def _nested(self, outputs: tuple) -> Any:
-        raise NotImplementedError
-
-    def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
-        input, hx, lengths = (*inputs, None, None)[:3]
-        results = self._evaluate(Plain(), hx, self._arranged(input, hx, lengths), None)
-        return tuple(result.shape for result in results.values())
-
-    def _backward(
-        self, grad_outputs: tuple, input: Any, hx: Any = None, lengths: Any = None
-    ) -> tuple[tuple, dict]:
-        results = self._evaluate(Plain(), hx, self._arranged(input, hx, lengths), grad_outputs)
-        grads = {name[5:]: g for name, g in results.items() if name.startswith("grad_")}
-        return tuple(g for n, g in grads.items() if n.startswith("input")), {
-            n: g for n, g in grads.items() if not n.startswith("input")
-        }
-
-    def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        input, hx, lengths = (*inputs, None, None)[:3]
-        arranged = self._arranged(input, hx, lengths)
-        loops = self._evaluate(Plain(), hx, arranged, grad_outputs)
-        tracked = self._evaluate(Tracked(contract), hx, arranged, grad_outputs)
-        return {name: tracked[name].agreeing(loops[name], name) for name in loops}
-
-
-class _Cell(_Recurrent):
+class _Cell(Recurrent):
     """One step: input (N, I) or (I), state (N, H) or (H)."""
 
     def _set_up(self, input_size: Any, hidden_size: Any, bias: Any) -> None:
@@ -162,7 +70,7 @@ class _Cell(_Recurrent):
                 f"{name}: input has shape {input.shape}; needed are {self.input_size} features"
             )
         wanted = (*input.shape[:-1], self.hidden_size)
-        states = _states(name, hx, self.cell.states, wanted)
+        states = initial_states(name, hx, self.cell.states, wanted)
         for state in states:
             if state.ndim not in (1, 2):
                 raise ValueError(f"{name}: hx has shape {state.shape}; needed is {wanted}")
@@ -193,30 +101,15 @@ class _Cell(_Recurrent):
         return outputs[0] if len(outputs) == 1 else outputs
 
 
-def _states(
-    name: str, hx: Any, count: int, shape: tuple, other: tuple | None = None
-) -> tuple[np.ndarray, ...]:
-    """The initial states as arrays: zeros when absent; a pair (h, c) where the cell has two."""
-    if hx is None:
-        return tuple(np.zeros(s) for s in (shape, other or shape)[:count])
-    if count == 1:
-        return (np.asarray(hx, dtype=np.float64),)
-    if not isinstance(hx, (tuple, list)):
-        raise TypeError(f"{name}: hx is {type(hx).__name__}; needed is a pair (h, c)")
-    if len(hx) != count:
-        raise RuntimeError(f"{name}: hx has {len(hx)} states; needed are {count}")
-    return tuple(np.asarray(state, dtype=np.float64) for state in hx)
-
-
 class RNNCell(_Cell):
     """One step of an RNN.
 
         h' = tanh(W_ih x + b_ih + W_hh h + b_hh),   or max(0, ...) with nonlinearity 'relu'
 
-    input (N, input_size) or (input_size), hx (N, hidden_size) or (hidden_size), zeros when absent -> h' like hx.
-    weight_ih (hidden_size, input_size), weight_hh (hidden_size, hidden_size), bias_ih and bias_hh (hidden_size).
-    Error: as the module's docstring says.  Raises TypeError and RuntimeError for sizes that cannot be; calls raise
-    ValueError for another number of axes, RuntimeError for other shapes and for another nonlinearity.
+    input (N, input_size) or (input_size), hx (N, hidden_size) or (hidden_size), 0 when absent -> h' like hx.
+    weight_ih (hidden_size, input_size), weight_hh (hidden_size, hidden_size), bias_ih, bias_hh (hidden_size).
+    Error: as the module's docstring says.  Raises TypeError and RuntimeError for sizes that cannot be; calls
+    raise ValueError for another number of axes, RuntimeError for other shapes or another nonlinearity.
     Source: torch.nn.RNNCell."""
 
     def __init__(self, input_size, hidden_size, bias=True, nonlinearity="tanh"):
@@ -237,10 +130,10 @@ class LSTMCell(_Cell):
         i, f, g, o = W_ih x + b_ih + W_hh h + b_hh, in four parts
         c' = sigmoid(f) c + sigmoid(i) tanh(g),   h' = sigmoid(o) tanh(c')
 
-    input (N, input_size) or (input_size), hx = (h, c) each (N, hidden_size) or (hidden_size), zeros when absent ->
-    (h', c').  weight_ih (4 hidden_size, input_size), weight_hh (4 hidden_size, hidden_size), biases (4 hidden_size).
-    Error: as the module's docstring says.  Raises as RNNCell does, TypeError for an hx that is no pair.
-    Source: torch.nn.LSTMCell."""
+    input (N, input_size) or (input_size), hx = (h, c) each (N, hidden_size) or (hidden_size), 0 when absent
+    -> (h', c').  weight_ih (4 hidden_size, input_size), weight_hh (4 hidden_size, hidden_size), bias_ih and
+    bias_hh (4 hidden_size).  Error: as the module's docstring says.
+    Raises as RNNCell does, TypeError for an hx that is no pair.  Source: torch.nn.LSTMCell."""
 
     def __init__(self, input_size, hidden_size, bias=True):
         self.cell = LSTMCellFormula()
@@ -253,7 +146,7 @@ class GRUCell(_Cell):
         r, z = sigmoid(W_i x + b_i + W_h h + b_h), two parts of three
         n = tanh(W_in x + b_in + r (W_hn h + b_hn)),   h' = (1 - z) n + z h
 
-    input (N, input_size) or (input_size), hx (N, hidden_size) or (hidden_size), zeros when absent -> h' like hx.
+    input (N, input_size) or (input_size), hx (N, hidden_size) or (hidden_size), 0 when absent -> h' like hx.
     weight_ih (3 hidden_size, input_size), weight_hh (3 hidden_size, hidden_size), biases (3 hidden_size).
     Error: as the module's docstring says.  Raises as RNNCell does.  Source: torch.nn.GRUCell."""
 
@@ -262,12 +155,8 @@ class GRUCell(_Cell):
         self._set_up(input_size, hidden_size, bias)
 
 
-def _outside(value: Any) -> bool:
-    return isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1
-
-
-class _Layers(_Recurrent):
-    """Layers over time: input (T, N, I), (N, T, I) with batch_first, or (T, I); states (layers * directions, N, H)."""
+class _Layers(Recurrent):
+    """Layers over time: input (T, N, I), (N, T, I) with batch_first, or (T, I)."""
 
     def _set_up(
         self,
@@ -281,8 +170,8 @@ class _Layers(_Recurrent):
         proj_size: Any = 0,
     ) -> None:
         super().__init__()
-        _check_sizes(input_size, hidden_size, num_layers, bias, batch_first, proj_size)
-        if _outside(dropout):
+        check_sizes(input_size, hidden_size, num_layers, bias, batch_first, proj_size)
+        if outside(dropout):
             raise ValueError(f"dropout is {dropout!r}; needed is a probability between 0 and 1")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
@@ -295,9 +184,9 @@ class _Layers(_Recurrent):
             shapes += [(gates,), (gates,)] if bias else []
             shapes += [(proj_size, hidden_size)] if proj_size else []
             for direction in range(directions):
-                for name, shape in zip(_present(self._named(layer, direction)), shapes, strict=True):
+                for name, shape in zip(present(self._named(layer, direction)), shapes, strict=True):
                     setattr(self, name, uniform(shape, hidden_size))
-        self.parameters = tuple(name for layer in self._names() for w in layer for name in _present(w))
+        self.parameters = tuple(name for layer in self._names() for w in layer for name in present(w))
 
     def _named(self, layer: int, direction: int) -> Weights:
         tail = f"_l{layer}{'_reverse' if direction else ''}"
@@ -329,12 +218,12 @@ class _Layers(_Recurrent):
             raise RuntimeError(f"{name}: input has shape {input.shape}; needed is at least one time")
         lead = (self.num_layers * (1 + self.bidirectional), *((rows.shape[1],) if batched else ()))
         wanted = ((*lead, self.output_size), (*lead, self.hidden_size))
-        states = _states(name, hx, self.cell.states, *wanted)
+        states = initial_states(name, hx, self.cell.states, *wanted)
         for state, shape in zip(states, wanted, strict=False):
             if state.shape != shape:
                 raise RuntimeError(f"{name}: an initial state has shape {state.shape}; needed is {shape}")
         states = states if batched else tuple(state[:, None] for state in states)
-        lengths = _lengths(name, lengths, *rows.shape[:2])
+        lengths = sequence_lengths(name, lengths, *rows.shape[:2])
         inside = (np.arange(len(rows))[:, None] < lengths)[..., None]
         return Arranged(np.where(inside, rows, 0.0), states, lengths, batched)
 
@@ -370,49 +259,23 @@ class _Layers(_Recurrent):
         return outputs[0], outputs[1] if len(outputs) == 2 else outputs[1:]
 
 
-def _present(weights: Weights) -> list[str]:
-    return [name for name in weights if name is not None]
-
-
-def _check_sizes(
-    input_size: Any, hidden_size: Any, num_layers: Any, bias: Any, batch_first: Any, proj_size: Any
-) -> None:
-    """Raise what torch's constructor raises."""
-    for name, flag in (("bias", bias), ("batch_first", batch_first)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} is {flag!r}; needed is a bool")
-    for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
-        if not isinstance(size, (int, np.integer)):
-            raise TypeError(f"{name} is {size!r}; needed is an int")
-        if size <= 0:
-            raise ValueError(f"{name} is {size}; needed is at least 1")
-    if not 0 <= proj_size < hidden_size:
-        raise ValueError(f"proj_size is {proj_size}; needed is 0 or less than hidden_size {hidden_size}")
-
-
-def _lengths(name: str, lengths: Any, times: int, batch: int) -> np.ndarray:
-    """One length for each sequence, all times when absent."""
-    if lengths is None:
-        return np.full(batch, times)
-    lengths = np.asarray(lengths)
-    if lengths.shape != (batch,) or (lengths <= 0).any() or (lengths > times).any():
-        raise RuntimeError(f"{name}: lengths {lengths.tolist()}; needed are {batch} between 1 and {times}")
-    return lengths
-
-
 _COMMON = """
-    input (T, N, input_size), (N, T, input_size) with batch_first, or (T, input_size) -> output like it with
-    directions * {output} features, and the final states (num_layers * directions, N, {output}){more}.
-    `lengths`, one a sequence, stands for torch's packed sequence: times beyond it are not read, and have output 0.
-    weight_ih_l0 ({gates} hidden_size, input_size), weight_hh_l0, bias_ih_l0, bias_hh_l0 ..., `_reverse` for the
-    other direction.  Error: as the module's docstring says.  Raises ValueError and TypeError for sizes that cannot
-    be; calls raise ValueError for another number of axes, RuntimeError for other shapes, NotImplementedError for
-    a random dropout.  Source: torch.nn.{name}."""
+        state = cell(input[t], state),   output[t] = state[0]      time by time, layer by layer
+
+    input (T, N, input_size), (N, T, input_size) with batch_first, or (T, input_size) -> output like it
+    with directions * {output} features, and the final states (num_layers * directions, N, {output}){more}.
+    hx: initial states like the final ones, 0 when absent.  `lengths`, one a sequence, stands for torch's
+    packed sequence: times beyond them are not read and have output 0.
+    weight_ih_l0 ({gates}hidden_size, input_size), weight_hh_l0, bias_ih_l0, bias_hh_l0 and so on, those of
+    the reverse direction end in `_reverse`.  Error: as the module's docstring says.
+    Raises ValueError and TypeError for sizes that cannot be; calls raise ValueError for another number of
+    axes, RuntimeError for other shapes, NotImplementedError for a dropout that is random.
+    Source: torch.nn.{name}."""
 
 
 class RNN(_Layers):
     __doc__ = """Layers of RNNCell over time, with nonlinearity 'tanh' or 'relu'.
-""" + _COMMON.format(output="hidden_size", more="", gates="1", name="RNN")
+""" + _COMMON.format(output="hidden_size", more="", gates="", name="RNN")
 
     def __init__(
         self,
@@ -432,11 +295,11 @@ class RNN(_Layers):
 
 
 class LSTM(_Layers):
-    __doc__ = """Layers of LSTMCell over time; with proj_size each h' is multiplied by weight_hr (proj_size, hidden_size).
+    __doc__ = """Layers of LSTMCell over time; with proj_size, weight_hr (proj_size, hidden_size) times h'.
 """ + _COMMON.format(
         output="(proj_size or hidden_size)",
-        more=" of h and, with hidden_size features, of c",
-        gates="4",
+        more=" of h,\n    (num_layers * directions, N, hidden_size) of c",
+        gates="4 ",
         name="LSTM",
     )
 
@@ -459,7 +322,7 @@ class LSTM(_Layers):
 
 class GRU(_Layers):
     __doc__ = """Layers of GRUCell over time.
-""" + _COMMON.format(output="hidden_size", more="", gates="3", name="GRU")
+""" + _COMMON.format(output="hidden_size", more="", gates="3 ", name="GRU")
 
     def __init__(
         self,

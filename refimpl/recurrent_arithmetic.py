@@ -117,7 +117,12 @@ class Tracked:
 
         A candidate's c differs by (n_c - n)(1 - z_c) + z_c (h_c - h) + (z_c - z)(h - n), which is less than
         either form shows operation by operation, and by its own roundings: those of the worse form."""
-        closed, opened, size_n, size_h = _most(1.0 - z.value, z.error), _most(z.value, z.error), _size(n), _size(h)
+        closed, opened, size_n, size_h = (
+            _most(1.0 - z.value, z.error),
+            _most(z.value, z.error),
+            _size(n),
+            _size(h),
+        )
         apart = np.abs(h.value - n.value)
         moved = closed * n.error + opened * h.error + z.error * apart
         first = self._rounding(closed) * size_n
@@ -128,7 +133,8 @@ class Tracked:
         own = np.maximum(first, second)
         error = moved + own + self._rounding(closed * size_n + opened * size_h + own)
         value = (1.0 - z.value) * n.value + z.value * h.value
-        return Bounded(value, finite_where(value, outward(error, 32)), self.contract)
+        error = np.where(_is_zero(n) & _is_zero(h), 0.0, outward(error, 32))
+        return Bounded(value, finite_where(value, error), self.contract)
 
     def rest(self, z: Bounded, g: Bounded) -> Bounded:
         """g (1 - z), or the same as g - g z, for a z in [0, 1]: as `blend`."""
@@ -137,7 +143,8 @@ class Tracked:
         own = np.maximum(self._rounding(closed) * size, self._kept(opened * size))
         error = moved + own + self._kept(closed * size + own)
         value = g.value * (1.0 - z.value)
-        return Bounded(value, finite_where(value, outward(error, 32)), self.contract)
+        error = np.where(_is_zero(g), 0.0, outward(error, 32))
+        return Bounded(value, finite_where(value, error), self.contract)
 
     def _rounding(self, size: np.ndarray) -> np.ndarray:
         """One rounding of numbers of magnitude at most `size`."""

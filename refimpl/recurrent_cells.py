@@ -1,11 +1,11 @@
 """One step of a recurrent layer and its gradient: the cells of RNN, LSTM and GRU.
 
-A cell gets the input's part of the gates, W_ih x + b_ih, already multiplied.  `ops` are plain numbers or numbers
-with their errors (`recurrent_arithmetic`); the formulas are the same for both.
+A cell gets the input's part of the gates, W_ih x + b_ih, already multiplied.  `ops` says with what numbers
+(`recurrent_arithmetic`).
     forward(ops, gates, state, weights) -> new state, what the gradient needs
-    backward(ops, up, tape) -> gradients of the input's and the hidden state's part of the gates, and those of the
-                               previous states that do not go through W_hh (None where there is none)
-Only the matrix product with W_hh, which is the same for all, is left to the walk in `recurrent`.
+    backward(ops, up, tape) -> gradients of the input's and of the hidden state's part of the gates, and of
+                               the previous states as far as not through W_hh (None: not at all)
+The gradient through W_hh, which is the same for all, is left to `recurrent_walk`.
 Source: torch.nn.RNNCell, torch.nn.LSTMCell, torch.nn.GRUCell.
 """
 
@@ -86,8 +86,7 @@ class LSTMCellFormula:
 
 
 class GRUCellFormula:
-    """r, z = sigmoid of the gates (r, z, n);  n = tanh(W_in x + b_in + r (W_hn h + b_hn));  h' = (1 - z) n + z h,
-    or the same as n + z (h - n)."""
+    """r, z = sigmoid of gates r, z, n; n = tanh(W_in x + b_in + r (W_hn h + b_hn)); h' = (1 - z) n + z h."""
 
     gates, states = 3, 1
 

@@ -2,7 +2,7 @@
 
     for layer, direction:  for t in times:  state = cell(input[t], state);  output[t] = state[0]
 
-`ops` says with what kind of numbers (`recurrent_arithmetic`).  Source: torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU.
+`ops` says with what numbers (`recurrent_arithmetic`).  Source: torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Pass(NamedTuple):
 class Direction(NamedTuple):
     """One direction of one layer: its cell and weights, how long each sequence is, which way it goes.
 
-    Times beyond a sequence's length leave its state alone and have output 0, so that the reverse direction starts
-    at each sequence's own last time."""
+    Times beyond a sequence's length leave its state alone and have output 0, so that the reverse direction
+    starts at each sequence's own last time."""
 
     ops: Any
     cell: Any
@@ -97,7 +97,7 @@ class Direction(NamedTuple):
 
 
 class Stack(NamedTuple):
-    """Layers on top of each other, each of one or two directions; `dropped` says that all between them is zeroed."""
+    """Layers on top of each other, each of one or two directions; `dropped`: all between them is zeroed."""
 
     ops: Any
     cell: Any
@@ -113,8 +113,9 @@ class Stack(NamedTuple):
         return _zeros(self.ops, array) if self.dropped and below_last else array
 
     def forward(self, input: Any, states: tuple) -> tuple[Any, tuple, list]:
-        """input (T, N, I), states of (layers * directions, N, H) -> output (T, N, directions * H), final states."""
-        passes, last = [], []
+        """input (T, N, I), states (layers * directions, N, H) -> output (T, N, features), last states."""
+        passes: list = []
+        last: list = []
         for layer in range(len(self.weights)):
             outputs = []
             for direction in self._directions(layer):

@@ -67,8 +67,8 @@ def _gru_gates_exchanged(way, layer, gates, own, state):
 
 def _gru_update_exchanged(way, layer, gates, own, state):
     (new,) = gru(way, layer, gates, own, state)
-    r, z, n = gates.chunk(3, -1)
-    r2, z2, n2 = own(state[0]).chunk(3, -1)
+    r, _, n = gates.chunk(3, -1)
+    r2, _, n2 = own(state[0]).chunk(3, -1)
     candidate = torch.tanh(n + torch.sigmoid(r + r2) * n2)
     return (candidate + state[0] - new,)
 
@@ -159,8 +159,8 @@ def _last_states_as_they_come(torchs: Any, self: Any, input: Any, hx: Any) -> An
     return output, tuple(x.unsqueeze(1) for x in last) if isinstance(last, tuple) else last.unsqueeze(1)
 
 
-def _state_repeated(torchs: Any, self: Any, input: Any, hx: Any) -> Any:
-    """One state for the whole batch is taken too, and so is one feature too many."""
+def _features_ignored(torchs: Any, self: Any, input: Any, hx: Any) -> Any:
+    """Features too many are ignored."""
     size = self.input_size
     return torchs.forward(self, input[..., :size] if isinstance(input, torch.Tensor) else input, hx)
 
@@ -174,8 +174,15 @@ def _bfloat16(tensor: torch.Tensor, layer: Any) -> torch.Tensor:
 
 
 FAULTS = (
-    _fault("lstm_gate_order", "input and forget gate are exchanged", LSTMS, cells=_with(_lstm_gates_in_another_order)),
-    _fault("lstm_no_forgetting", "the forget gate is always open", LSTMS, cells=_with(_lstm_without_forgetting)),
+    _fault(
+        "lstm_gate_order",
+        "input and forget gate are exchanged",
+        LSTMS,
+        cells=_with(_lstm_gates_in_another_order),
+    ),
+    _fault(
+        "lstm_no_forgetting", "the forget gate is always open", LSTMS, cells=_with(_lstm_without_forgetting)
+    ),
     _fault("lstm_not_squashed", "h' = o c' without tanh", LSTMS, cells=_with(_lstm_state_not_squashed)),
     _fault("gru_gate_order", "reset and update gate are exchanged", GRUS, cells=_with(_gru_gates_exchanged)),
     _fault("gru_update_exchanged", "h' = z n + (1 - z) h", GRUS, cells=_with(_gru_update_exchanged)),
@@ -276,7 +283,7 @@ FAULTS = (
     Fault(
         "takes_what_fits",
         "features beyond input_size are ignored",
-        _around(ALL, _state_repeated),
+        _around(ALL, _features_ignored),
         "rejection",
         ALL,
     ),

@@ -1,4 +1,4 @@
-"""Recurrent layers in torch operations, step by step: what the wrong and the unusual ones are variations of."""
+"""Recurrent layers in torch operations, step by step; the wrong and the unusual ones are variations of it."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ class Way:
     wide       the type in which is computed, for a storage type
     store      what happens to a tensor that is stored
     cells      a step, for 'RNN', 'LSTM' and 'GRU'
-    weights    the parameters that a layer and direction uses:  (parameters, layer, direction) -> (layer, direction)
+    weights    the parameters that are used: (layer, direction) -> (layer, direction)
     initial    which of the initial states it starts from
     carried    what of a state goes on to the next step
     join       outputs of the two directions -> output
     below      what the next layer gets
     masks      whether steps beyond a sequence's length leave the state alone
+    bias       what is added of bias_hh
     """
 
     wide: Callable = torch.Tensor.double

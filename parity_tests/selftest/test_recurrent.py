@@ -32,7 +32,9 @@ def sigmoid(x):
 
 
 def with_parameters(layer, rng):
-    layer.load_state_dict({name: rng.uniform(-1, 1, array.shape) for name, array in layer.state_dict().items()})
+    layer.load_state_dict(
+        {name: rng.uniform(-1, 1, array.shape) for name, array in layer.state_dict().items()}
+    )
     return layer
 
 
@@ -89,7 +91,7 @@ def test_gru_cell_by_hand():
 
 
 def test_rnn_gradient_by_hand():
-    """relu, weights 1, no bias, x = 1, 2: h = 1, 3; d(h2)/dx1 = w, d(h2)/dw_hh = h1, d(h2)/dw_ih = x2 + x1."""
+    """relu, weights 1, no bias, x = 1, 2: h = 1, 3; dh2/dx1 = w, dh2/dw_hh = h1, dh2/dw_ih = x2 + x1."""
     layer = recurrent.RNN(1, 1, nonlinearity="relu", bias=False)
     layer.load_state_dict({"weight_ih_l0": np.ones((1, 1)), "weight_hh_l0": np.ones((1, 1))})
     output, last = layer(np.array([[1.0], [2.0]]))
@@ -220,7 +222,12 @@ def test_torch_agrees_in_float64_within_the_bound(name, times, rng):
     wanted = [*tensors, *theirs.parameters()]
     found = torch.autograd.grad(outputs, wanted, [torch.from_numpy(up) for up in ups])
     names = [f"grad_{key}" for key, _ in theirs.named_parameters()]
-    names = ["output", *(f"output{i}" for i in range(1, len(outputs))), *(f"grad_input{i}" for i in range(len(tensors))), *names]
+    names = [
+        "output",
+        *(f"output{i}" for i in range(1, len(outputs))),
+        *(f"grad_input{i}" for i in range(len(tensors))),
+        *names,
+    ]
     for key, tensor in zip(names, (*outputs, *found), strict=True):
         within(tensor.detach().numpy(), bounded[key].value, bounded[key].error)
 
@@ -240,9 +247,11 @@ def rounded_rnn(layer, input, state, dtype):
 @pytest.mark.parametrize("without", ["affine", "store"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_each_storage_point_is_needed(without, dtype, rng, monkeypatch):
-    """A correct candidate that stores products and states is inside the bound, and outside of it without the store."""
+    """A correct candidate is inside the bound, and outside of it once a store is taken away."""
     layer = recurrent.RNN(5, 4)
-    layer.load_state_dict({n: round_to(dtype, rng.uniform(-1, 1, a.shape)) for n, a in layer.state_dict().items()})
+    layer.load_state_dict(
+        {n: round_to(dtype, rng.uniform(-1, 1, a.shape)) for n, a in layer.state_dict().items()}
+    )
     input, state = round_to(dtype, rng.standard_normal((3, 200, 5))), np.zeros((1, 200, 4))
     actual, ups = rounded_rnn(layer, input, state[0], dtype), (np.ones((3, 200, 4)), np.ones((1, 200, 4)))
     right = layer.bounded(strictest(dtype), (input, state), ups)["output1"]

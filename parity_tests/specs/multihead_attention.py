@@ -23,7 +23,7 @@ _BATCH = {"batch_3": (3,), "batch_1": (1,), "unbatched": (), "batch_0": (0,)}
 _MASKS = {"none": "", "boolean": "bool", "additive": "float", "heads": "bool", "causal": "bool"}
 
 
-def _invoke(layer, inputs, call):
+def invoke(torch, layer, inputs, call):
     """One tensor is query, key and value; of two the second is key and value."""
     query, key, value = (*inputs, inputs[-1], inputs[-1])[:3]
     return layer(query, key, value, **call)
@@ -191,5 +191,5 @@ SPEC = LayerSpec(
     functions=("multi_head_attention_forward",),
     values=_values,
     nest=_nest,
-    invoke=_invoke,
+    invoke=invoke,
 )

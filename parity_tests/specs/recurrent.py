@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 
 from parity_tests.harness.covering import Constraint
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection, layouts
@@ -24,7 +23,7 @@ _NUMBERS = Constraint(
 
 
 def _values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Weights as torch draws them at first, so that errors do not grow from step to step beyond all measure."""
+    """Weights as torch draws them at first, so that errors do not grow from step to step beyond measure."""
     if name.startswith(("weight", "bias")):
         limit = 1.0 / np.sqrt(max(1, dict(case.arguments)["hidden_size"]))
         return rng.uniform(-limit, limit, shape)
@@ -33,7 +32,7 @@ def _values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ..
     return None
 
 
-def invoke(layer: Any, inputs: tuple, call: Mapping[str, Any]) -> Any:
+def invoke(torch: Any, layer: Any, inputs: tuple, call: Mapping[str, Any]) -> Any:
     """The state as a tensor or a pair; with lengths the input is packed and the output padded again."""
     input, *states = inputs
     state = (states[0] if len(states) == 1 else tuple(states),) if states else ()
@@ -72,6 +71,7 @@ def _cell(name: str, states: int, extra: Mapping[str, tuple], rejections: tuple[
             "state": ("given", "absent"),
             "bias": (True, False),
             **extra,
+            "mode": ("train", "inference"),
             "dtype": DTYPES,
             "layout": layouts(1),
             "parameter_layout": layouts(1),
@@ -90,9 +90,7 @@ def _cell(name: str, states: int, extra: Mapping[str, tuple], rejections: tuple[
 
 def _cell_corners(states: int) -> tuple[Corner, ...]:
     def corner(name: str, inputs: int, hidden: int, dtypes: tuple[str, ...] = DTYPES) -> Corner:
-        built = Built(
-            {"input_size": inputs, "hidden_size": hidden}, ((2, inputs), *((2, hidden),) * states)
-        )
+        built = Built({"input_size": inputs, "hidden_size": hidden}, ((2, inputs), *((2, hidden),) * states))
         return Corner(name, built=built, dtypes=dtypes)
 
     return (corner("no_inputs", 0, 3), corner("long_sums", 129, 65), corner("one_by_one", 1, 1))
@@ -134,7 +132,7 @@ _LAYER_CONSTRAINTS = (
     ),
     Constraint(
         ("dropout", "mode"),
-        lambda dropout, mode: dropout != 0.5 or mode == "eval",
+        lambda dropout, mode: dropout != 0.5 or mode != "train",
         "a dropout between 0 and 1 is random in training",
     ),
     Constraint(
@@ -145,11 +143,19 @@ _LAYER_CONSTRAINTS = (
 )
 
 
-def _layer(name: str, states: int, extra: Mapping[str, tuple], rejections: tuple[Rejection, ...]) -> LayerSpec:
+def _layer(
+    name: str, states: int, extra: Mapping[str, tuple], rejections: tuple[Rejection, ...]
+) -> LayerSpec:
     def build(row: Mapping[str, Any]) -> Built:
         (inputs, hidden), times, lead = row["sizes"], row["times"], _BATCH[row["shape"]]
         arguments = {"input_size": inputs, "hidden_size": hidden}
-        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False}
+        defaults = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
         defaults |= {axis: values[0] for axis, values in extra.items()}
         chosen = {axis: row[axis] for axis in defaults}
         if "proj_size" in chosen:
@@ -173,7 +179,7 @@ def _layer(name: str, states: int, extra: Mapping[str, tuple], rejections: tuple
         "state": ("given", "absent"),
         "bias": (True, False),
         "dropout": (0.0, 1.0, 0.5),
-        "mode": ("train", "eval"),
+        "mode": ("train", "eval", "inference"),
         **extra,
         "dtype": DTYPES,
         "layout": layouts(1),
@@ -197,7 +203,7 @@ def _layer(name: str, states: int, extra: Mapping[str, tuple], rejections: tuple
 
 
 def _layer_corners(states: int) -> tuple[Corner, ...]:
-    """Lengths from one time to many, in every type; in float64 they are what shows that the loops are right."""
+    """Lengths from one time to many; in float64 they are what shows that the loops are right."""
 
     def corner(name: str, times: int, inputs: int, hidden: int, **more: Any) -> Corner:
         given = ((2, 2, hidden),) * states
@@ -262,10 +268,14 @@ _PROJECTED = (
 )
 
 SPECS = (
-    _cell("RNNCell", 1, _NONLINEARITY, (_refused("nonlinearity", RuntimeError, (3, 4), nonlinearity="sigmoid"),)),
+    _cell(
+        "RNNCell", 1, _NONLINEARITY, (_refused("nonlinearity", RuntimeError, (3, 4), nonlinearity="sigmoid"),)
+    ),
     _cell("LSTMCell", 2, {}, (_refused("one_state_of_two", TypeError, (3, 4), (3, 5)),)),
     _cell("GRUCell", 1, {}, ()),
-    _layer("RNN", 1, _NONLINEARITY, (_refused("nonlinearity", ValueError, (3, 2, 4), nonlinearity="sigmoid"),)),
+    _layer(
+        "RNN", 1, _NONLINEARITY, (_refused("nonlinearity", ValueError, (3, 2, 4), nonlinearity="sigmoid"),)
+    ),
     _layer("LSTM", 2, {"proj_size": (0, 2, 4)}, _PROJECTED),
     _layer("GRU", 1, {}, ()),
 )
