@@ -15,7 +15,7 @@ class Fault:
 
     name         short, snake_case, unique in its family
     sentence     what is wrong, as one would write it in a bug report
-    stand_ins    the public names of the candidate file: wrong functions of torch.nn.functional, classes of torch.nn
+    stand_ins    what the candidate file defines: wrong functions of torch.nn.functional and classes of torch.nn
     caught_by    the check that must catch it: 'forward', 'input_gradients', 'parameter_gradients', 'state',
                  'metadata', 'purity' or 'rejection'
     layers       the layers in whose cases it must be caught (each of them)
@@ -61,7 +61,7 @@ class _Spoiled(torch.autograd.Function):
 def with_gradient(
     function: Callable[..., Any], spoil: Callable[[Any, list, list], list]
 ) -> Callable[..., Any]:
-    """A stand-in with the values of `function` and wrong gradients, as `spoil(grad_output, tensors, gradients)` says.
+    """The values of `function` with wrong gradients: `spoil(grad_output, tensors, gradients)` changes them.
 
     `tensors` are the tensor arguments in the order in which they were passed, positional ones first.
     """

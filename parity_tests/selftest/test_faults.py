@@ -65,7 +65,7 @@ def test_fault_is_caught(name, record_property):
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_control_is_accepted(name, pytestconfig):
-    """In every corner and every pair of axis values; with `--sweep full` in every row of the default sweep."""
+    """In every corner and every pair of axis values; with `--sweep full` in every row of the default one."""
     control = CONTROLS[name]
     candidate = StandIns(name, control.stand_ins)
     options = RunOptions() if pytestconfig.getoption("sweep") == "full" else RunOptions(cases=1)
