@@ -1,4 +1,4 @@
-"""Wrong convolutions that the suite must catch, and right but unusual ones that it must accept."""
+"""Wrong convolutions that the suite must catch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
+from parity_tests.faults.conv_controls import CONTROLS, HALF, LAYERS, TRANSPOSED, every_rank
+from parity_tests.faults.fault import Fault, scaled, with_gradient
 
-LAYERS = ("Conv1d", "Conv2d", "Conv3d")
-TRANSPOSED = ("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
-HALF = (torch.float16, torch.bfloat16)
-
-
-def _every_rank(make: Callable[[int, Callable], Callable], transposed: bool = False) -> dict[str, Callable]:
-    """Stand-ins for the functions of all three ranks, each made from its rank and torch's own function."""
-    names = {rank: f"conv_transpose{rank}d" if transposed else f"conv{rank}d" for rank in (1, 2, 3)}
-    return {name: make(rank, getattr(functional, name)) for rank, name in names.items()}
+__all__ = ["CONTROLS", "FAULTS"]
 
 
 def _fault(
@@ -32,7 +25,7 @@ def _fault(
     layers: tuple[str, ...] | None = None,
 ) -> Fault:
     reached = layers if layers is not None else (TRANSPOSED if transposed else LAYERS)
-    return Fault(name, sentence, _every_rank(make, transposed), caught_by, reached)
+    return Fault(name, sentence, every_rank(make, transposed), caught_by, reached)
 
 
 def _lost_border_tap(rank: int, original: Callable) -> Callable:
@@ -339,72 +332,5 @@ FAULTS = (
         "metadata",
         True,
         TRANSPOSED[1:],
-    ),
-)
-
-
-def _unfold_and_multiply(input, weight, bias, stride, padding, dilation, groups):
-    """conv2d as unfold, matrix product and reshape, accumulated in float32 for the half types."""
-    if input.dim() == 3:
-        return _unfold_and_multiply(input[None], weight, bias, stride, padding, dilation, groups)[0]
-    kernel = weight.shape[2:]
-    if padding == "valid":
-        padding = (0, 0)
-    if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        input = functional.pad(input, [amount for t in reversed(total) for amount in (t // 2, t - t // 2)])
-        padding = (0, 0)
-    wide = torch.float32 if input.dtype in HALF else input.dtype
-    size = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, p, d, k, s in zip(input.shape[2:], padding, dilation, kernel, stride, strict=True)
-    ]
-    padded = functional.pad(input.to(wide), (padding[1], padding[1], padding[0], padding[0]))
-    taps = [
-        padded[
-            ...,
-            i * dilation[0] : i * dilation[0] + (size[0] - 1) * stride[0] + 1 : stride[0],
-            j * dilation[1] : j * dilation[1] + (size[1] - 1) * stride[1] + 1 : stride[1],
-        ]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
-    columns = torch.stack(taps, 2).unflatten(1, (groups, input.shape[1] // groups))  # n, g, c, k, y, x
-    matrix = weight.to(wide).flatten(2).unflatten(0, (groups, weight.shape[0] // groups))  # g, o, c, k
-    output = torch.einsum("ngckyx,gock->ngoyx", columns, matrix).flatten(1, 2)
-    output = output if bias is None else output + bias.to(wide)[:, None, None]
-    format = (
-        torch.channels_last
-        if input.is_contiguous(memory_format=torch.channels_last)
-        else torch.contiguous_format
-    )
-    return output.to(input.dtype).contiguous(memory_format=format)
-
-
-def _float64_then_round(rank: int, original: Callable) -> Callable:
-    def stand_in(input, weight, bias=None, *args):
-        wide = original(input.double(), weight.double(), None if bias is None else bias.double(), *args)
-        output = wide.to(input.dtype)
-        if input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last):
-            return output.contiguous(memory_format=torch.channels_last)
-        if input.dim() == 5 and input.is_contiguous(memory_format=torch.channels_last_3d):
-            return output.contiguous(memory_format=torch.channels_last_3d)
-        return output
-
-    return stand_in
-
-
-CONTROLS = (
-    Control(
-        "float64_then_round", "computed in float64 and rounded once", _every_rank(_float64_then_round), LAYERS
-    ),
-    Control(
-        "transposed_float64_then_round",
-        "computed in float64 and rounded once",
-        _every_rank(_float64_then_round, transposed=True),
-        TRANSPOSED,
-    ),
-    Control(
-        "unfold_and_multiply", "unfold and matrix product", {"conv2d": _unfold_and_multiply}, ("Conv2d",)
     ),
 )

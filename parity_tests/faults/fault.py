@@ -15,7 +15,7 @@ class Fault:
 
     name         short, snake_case, unique in its family
     sentence     what is wrong, as one would write it in a bug report
-    stand_ins    what the candidate file defines: wrong functions of torch.nn.functional and classes of torch.nn
+    stand_ins    what the candidate file defines: wrong torch.nn.functional functions and torch.nn classes
     caught_by    the check that must catch it: 'forward', 'input_gradients', 'parameter_gradients', 'state',
                  'metadata', 'purity' or 'rejection'
     layers       the layers in whose cases it must be caught (each of them)
