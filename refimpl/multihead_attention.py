@@ -127,8 +127,8 @@ class MultiheadAttention(Module):
         q = linear(query, W_q, b_q), k = linear(key, W_k, b_k), v = linear(value, W_v, b_v), split into heads
 
     query (L, N, embed_dim), key (S, N, kdim), value (S, N, vdim), or with `batch_first` (N, L, ...), or
-    without N -> output as query, weights (N, L, S), with average_attn_weights False (N, num_heads, L, S), None
-    without need_weights.  `add_bias_kv` appends a key and value that are learnt, `add_zero_attn` zeros.
+    without N -> output as query, weights (N, L, S), with average_attn_weights False (N, num_heads, L, S),
+    None without need_weights.  `add_bias_kv` appends a key and value that are learnt, `add_zero_attn` zeros.
     A boolean mask hides with True, another one is added: key_padding_mask (N, S), attn_mask (L, S) or
     (N num_heads, L, S).  A query without keys gets NaN, without need_weights 0 before the projection.
     Error: q, k, v, the heads' outputs, their gradients, output and weights are stored in T.  With
@@ -202,9 +202,8 @@ class MultiheadAttention(Module):
         split = operand.reshape(-1, self.num_heads, *operand.shape[1:]).swapaxes(1, 2)
         return split.reshape(*split.shape[:2], self.embed_dim)
 
-    def _run(self, arithmetic: Any, call: Call) -> tuple[Any, Any, tuple]:
-        """Output and weights of every head, (N, L, E) and (N, H, L, S), and what `_back` needs."""
-        inputs = [arithmetic.exact(operand) for operand in call.operands]
+    def run(self, arithmetic: Any, call: Call, inputs: list) -> tuple[Any, Any, tuple]:
+        """Output and weights of every head, (N, L, E) and (N, H, L, S), and what `back` needs."""
         projected = [
             arithmetic.affine(input, *parameters)
             for input, parameters in zip(inputs, self._projections(), strict=True)
@@ -243,13 +242,13 @@ class MultiheadAttention(Module):
             up = arithmetic.moved(up, lambda g: np.broadcast_to(g.reshape(shape), sizes))
         return arithmetic.moved(up, lambda g: g.reshape(-1, *sizes[2:]))
 
-    def _back(self, arithmetic: Any, call: Call, state: tuple, grad_outputs: tuple) -> tuple[list, dict]:
-        """Gradients of query, key and value, and of the parameters by name."""
+    def back(
+        self, arithmetic: Any, call: Call, state: tuple, upstream: Any, of_weights: Any = None
+    ) -> tuple[list, dict]:
+        """Gradients of query, key and value, (N, L, E), and of the parameters by name."""
         inputs, mixed, saved = state
-        upstream = arithmetic.exact(call.inward(np.asarray(grad_outputs[0])))
         up, weight, bias = arithmetic.affine_gradients(upstream, mixed, getattr(self, OUT_WEIGHT))
         gradients = {OUT_WEIGHT: weight, OUT_BIAS: bias}
-        of_weights = self._up(arithmetic, call, grad_outputs[1]) if call.need_weights else None
         heads = arithmetic.attention_gradients(saved, arithmetic.moved(up, self._heads), of_weights)
         projected = [arithmetic.moved(head, self._joined) for head in heads]
         keys = call.operands[1].shape[1]
@@ -268,7 +267,7 @@ class MultiheadAttention(Module):
             gradients["in_proj_weight"] = _concatenated(arithmetic, [part[1] for part in parts])
         else:
             gradients |= {f"{name}_proj_weight": part[1] for name, part in zip("qkv", parts, strict=True)}
-        of_inputs = [arithmetic.moved(part[0], call.outward) for part in parts]
+        of_inputs = [part[0] for part in parts]
         if call.same > 1:
             of_inputs[3 - call.same :] = [arithmetic.add(*of_inputs[3 - call.same :])]
         return of_inputs, {name: gradients[name] for name in self.state_dict()}
@@ -283,33 +282,43 @@ class MultiheadAttention(Module):
 
     def forward(self, *inputs: Any) -> Any:
         call, loops = self._call(*inputs), Loops()
-        results = self._results(loops, call, *self._run(loops, call)[:2])
+        results = self._results(loops, call, *self.run(loops, call, call.operands)[:2])
         return results["output"], results.get("output1")
 
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
         return tuple(output.shape for output in self.forward(*inputs) if output is not None)
 
-    def _backward(self, grad_outputs: tuple, *inputs: Any) -> tuple[tuple, dict[str, np.ndarray]]:
-        call, loops = self._call(*inputs), Loops()
-        of_inputs, gradients = self._back(loops, call, self._run(loops, call)[2], grad_outputs)
-        return tuple(of_inputs), gradients
-
-    def _everything(self, arithmetic: Any, call: Call, grad_outputs: tuple) -> dict[str, Any]:
-        output, weights, state = self._run(arithmetic, call)
-        of_inputs, gradients = self._back(arithmetic, call, state, grad_outputs)
-        names = ["grad_input"] if len(of_inputs) == 1 else [f"grad_input{i}" for i in range(len(of_inputs))]
-        return (
-            self._results(arithmetic, call, output, weights)
-            | dict(zip(names, of_inputs, strict=True))
-            | {f"grad_{name}": gradient for name, gradient in gradients.items()}
+    def _everything(self, arithmetic: Any, call: Call, grad_outputs: tuple) -> tuple[dict, list, dict]:
+        """Outputs by name, gradients of the inputs, gradients of the parameters by name."""
+        output, weights, state = self.run(
+            arithmetic, call, [arithmetic.exact(operand) for operand in call.operands]
         )
+        upstream = arithmetic.exact(call.inward(np.asarray(grad_outputs[0])))
+        of_weights = self._up(arithmetic, call, grad_outputs[1]) if call.need_weights else None
+        of_inputs, gradients = self.back(arithmetic, call, state, upstream, of_weights)
+        of_inputs = [arithmetic.moved(gradient, call.outward) for gradient in of_inputs]
+        return self._results(arithmetic, call, output, weights), of_inputs, gradients
+
+    def _backward(self, grad_outputs: tuple, *inputs: Any) -> tuple[tuple, dict[str, np.ndarray]]:
+        _, of_inputs, gradients = self._everything(Loops(), self._call(*inputs), grad_outputs)
+        return tuple(of_inputs), gradients
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         call = self._call(*inputs)
         arithmetic = Bounds(replace(contract, algorithm=STORED_SCORES) if call.need_weights else contract)
-        loops = self._everything(Loops(), call, grad_outputs)
-        bounds = self._everything(arithmetic, call, grad_outputs)
+        loops = named(*self._everything(Loops(), call, grad_outputs))
+        bounds = named(*self._everything(arithmetic, call, grad_outputs))
         return {name: bound.agreeing(loops[name], name) for name, bound in bounds.items()}
+
+
+def named(outputs: dict, of_inputs: list, gradients: dict) -> dict:
+    """Everything under the keys of `Module.bounded`."""
+    names = ["grad_input"] if len(of_inputs) == 1 else [f"grad_input{i}" for i in range(len(of_inputs))]
+    return (
+        outputs
+        | dict(zip(names, of_inputs, strict=True))
+        | {f"grad_{name}": gradient for name, gradient in gradients.items()}
+    )
 
 
 def _concatenated(arithmetic: Any, parts: list) -> Any:

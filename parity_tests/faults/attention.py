@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from parity_tests.faults import multihead_attention
+from parity_tests.faults import multihead_attention, transformer
 from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
 
 LAYERS = ("scaled_dot_product_attention",)
@@ -218,6 +218,7 @@ FAULTS = (
     _fault("writes_value", "the values are doubled in place", _writes_value, "purity"),
     _fault("second_call_differs", "every second call gives another result", _every_second_call(), "purity"),
     *multihead_attention.FAULTS,
+    *transformer.FAULTS,
 )
 
 CONTROLS = (
@@ -236,4 +237,5 @@ CONTROLS = (
         LAYERS,
     ),
     *multihead_attention.CONTROLS,
+    *transformer.CONTROLS,
 )

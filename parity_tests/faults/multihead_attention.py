@@ -38,7 +38,7 @@ def _result(change: Callable[..., Any]) -> Callable[..., Any]:
     return stand_in
 
 
-class _HalfGradient(torch.autograd.Function):
+class HalfGradient(torch.autograd.Function):
     """The same values; half the gradient."""
 
     @staticmethod
@@ -51,7 +51,7 @@ class _HalfGradient(torch.autograd.Function):
 
 
 def _half_gradient_of(name: str) -> Callable[..., Any]:
-    return _changed(**{name: lambda given: None if given[name] is None else _HalfGradient.apply(given[name])})
+    return _changed(**{name: lambda given: None if given[name] is None else HalfGradient.apply(given[name])})
 
 
 def _rows_moved(given: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.covering import Constraint
-from parity_tests.specs import multihead_attention
+from parity_tests.specs import multihead_attention, transformer
 from parity_tests.specs.spec import DTYPES, Built, Corner, Drawn, LayerSpec, Rejection, layouts
 from refimpl.attention import ScaledDotProductAttention
 
@@ -219,4 +219,4 @@ _FUNCTION = LayerSpec(
     is_function=True,
 )
 
-SPECS = (_FUNCTION, multihead_attention.SPEC)
+SPECS = (_FUNCTION, multihead_attention.SPEC, *transformer.SPECS)
