@@ -6,10 +6,9 @@ with n counting the elements of all leading axes.  Source: torch.nn.Bilinear.
 
 A contract weaker than the strictest, by name (`Contract.algorithm`):
     stored products  one product after the other, the first one's result rounded to T in between: the sum over
-    i of
-                     an output, before the bias is added to the stored sum over j; in the gradients of the
-                     inputs what each output adds and every sum of those; in the gradient of the weight what
-                     each row adds
+                     i of an output, before the bias is added to the stored sum over j; in the gradients of
+                     the inputs what each output adds and every sum of those; in the gradient of the weight
+                     what each row adds
 """
 
 from __future__ import annotations
