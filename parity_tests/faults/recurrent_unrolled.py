@@ -155,11 +155,13 @@ def _run_cell(way: Way, module: Any, input: torch.Tensor, hx: Any) -> Any:
 
 
 def unrolled(name: str, way: Way) -> type:
-    """torch.nn's class of that name, computed in this way."""
+    """torch.nn's class of that name, computed in this way; its own call only checks the arguments."""
     run = _run_cell if name in CELLS else _run_layer
     checked = getattr(torch.nn, name)
 
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
+        with torch.no_grad():
+            checked.forward(self, input, hx)
         return run(way, self, input, hx)
 
     return type(name, (checked,), {"forward": forward, "kind": name.removesuffix("Cell")})
