@@ -127,7 +127,7 @@ class Eager:
 
     def _invoke(self, spec: LayerSpec, layer: Any, case: Case, inputs: tuple) -> Any:
         call = self._tensors(case, call_arguments(spec, case))
-        return layer(*inputs, **call) if spec.invoke is None else spec.invoke(layer, inputs, call)
+        return layer(*inputs, **call) if spec.invoke is None else spec.invoke(torch, layer, inputs, call)
 
     def _call(self, spec: LayerSpec, layer: Any, case: Case, inputs: tuple) -> tuple[torch.Tensor, ...]:
         if dict(case.arguments).get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from refimpl.error_bounds import round_to
 FOLDER = Path(".parity")
 TEMPLATE = Path(__file__).with_name("repro_template.py.txt")
 INLINE = 20_000  # elements up to which a tensor is written into the script; larger ones are drawn again
+PLAIN = "def invoke(torch, layer, inputs, call):\n    return layer(*inputs, **call)\n"
 SHOWN = 12  # wrong elements of each result that a script shows
 
 
@@ -94,7 +96,8 @@ def script(
         "@LAYER": _layer_lines(trial),
         "@INPUTS": ", ".join(names) + ",",
         "@COPIED": copied,
-        "@CALL": "".join(f", {given}" for given in _given(case.call)),
+        "@INVOKE": PLAIN if spec.invoke is None else inspect.getsource(spec.invoke),
+        "@CALL": ", ".join(_given(case.call)),
         "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.grad_outputs))),
         "@EVALUATED": str(any(comparison.name == "evaluated" for comparison in found)),
         "@ROWS": "\n".join(row for comparison in found for row in _rows(comparison)),

@@ -112,8 +112,8 @@ class LayerSpec:
     keeps_channels_last   whether an input in channels_last gives an output in channels_last; or a function of the
                           constructor's arguments that says so (batches and channels of size 0 or 1 are ambiguous, not asked)
     nest         (inputs, call) -> positional arguments of the reference's call, where they are not just these
-    invoke       (layer, inputs, call) -> torch's outputs, where they are not those of layer(*inputs, **call): one
-                 function that needs only torch, for stand-alone scripts hold its source; nested outputs are fine
+    invoke       (torch, layer, inputs, call) -> torch's outputs, where they are not those of layer(*inputs, **call):
+                 a function `invoke` that needs nothing else: scripts hold its source; nested outputs are fine
     """
 
     name: str
@@ -131,7 +131,7 @@ class LayerSpec:
     is_function: bool = False
     keeps_channels_last: bool | Callable[[Mapping[str, Any]], bool] = False
     nest: Callable[[tuple, Mapping[str, Any]], tuple] | None = None
-    invoke: Callable[[Any, tuple, Mapping[str, Any]], Any] | None = None
+    invoke: Callable[[Any, Any, tuple, Mapping[str, Any]], Any] | None = None
 
 
 def layouts(rank: int) -> tuple[str, ...]:
