@@ -185,6 +185,7 @@ def _layer_lines(trial: Trial) -> str:
             f"{arguments}{', ' if arguments else ''}**call)\n"
         )
     lines = [f"layer = torch.nn.{spec.name}({arguments})", f"layer.train({case.mode == 'train'})"]
+    lines += ["torch.set_grad_enabled(False)"] if case.mode == "inference" else []
     for name in trial.data.state:
         kind = "buffers" if name in trial.reference().buffers else "parameters"
         lines.append(f"{kind}[{name!r}] = {_variable(name)}")

@@ -104,7 +104,10 @@ class Trial:
         if contract not in self._bounded:
             inputs, grad_outputs = self.inputs, self.grad_outputs
             with self.clock.measuring("reference"), quiet(), np.errstate(all="ignore"):
-                self._bounded[contract] = self.reference().bounded(contract, inputs, grad_outputs)
+                results = self.reference().bounded(contract, inputs, grad_outputs)
+            if self.case.mode == "inference":
+                results = {name: result for name, result in results.items() if not name.startswith("grad_")}
+            self._bounded[contract] = results
         return self._bounded[contract]
 
     def evaluated(self, contract: Contract) -> Bounded:
