@@ -264,6 +264,28 @@ def embedding_bag_backward(
     return None, call.weight_gradient(grad_output), None, weights
 
 
+class EmbeddingBagFunction(Module):
+    """`embedding_bag` of a matrix of indices as a layer whose weight is an input of the call."""
+
+    def __init__(self, **arguments):
+        super().__init__()
+        self.arguments = {"mode": "mean", "norm_type": 2, **arguments}
+
+    def _bags(self, input: Any, weight: Any) -> Bags:
+        names = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")
+        rest = ("per_sample_weights", "include_last_offset", "padding_idx")
+        first, *others = (self.arguments.get(name) for name in (*names, *rest))
+        return Bags(input, weight, first, *others)
+
+    def forward(self, input: Any, weight: Any) -> np.ndarray:
+        call = self._bags(input, weight)
+        return call.output(call.weight)
+
+    def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
+        found = self._bags(*inputs).bounded(contract, grad_outputs[0])
+        return {"output": found["output"], "grad_input1": found["weight"]}
+
+
 class EmbeddingBag(Module):
     """A table of vectors whose sums, means or maxima are looked up.  Formula, shapes, error: `embedding_bag`.
 

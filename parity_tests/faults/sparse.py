@@ -200,7 +200,29 @@ def _maximum_learns_as_mean(*args, **named):
     return output.detach() + (mean - mean.detach())
 
 
+def _weights_by_columns(*args, **named):
+    """Weights of a matrix are read column by column."""
+    weights = named.get("per_sample_weights")
+    if weights is not None:
+        named["per_sample_weights"] = weights.t().reshape(weights.shape)
+    return _torch_bag(*args, **named)
+
+
 FAULTS = (
+    Fault(
+        "embedding_bag_weights_by_columns",
+        "weights of a matrix are read column by column",
+        {"embedding_bag": _weights_by_columns},
+        "forward",
+        ("embedding_bag",),
+    ),
+    Fault(
+        "embedding_bag_table_gradient_half",
+        "the gradient of the weight has half its size",
+        {"embedding_bag": with_gradient(_torch_bag, scaled(1, 0.5))},
+        "input_gradients",
+        ("embedding_bag",),
+    ),
     _lookup("next_row", "every index reads the row behind it", _next_row),
     _lookup("padding_zeroed", "the padding row is read as zeros", _padding_zeroed),
     _lookup(

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.covering import Constraint
-from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection
+from parity_tests.specs.spec import DTYPES, Built, Corner, Drawn, LayerSpec, Rejection
 from refimpl import sparse
+from refimpl.embedding_bag import EmbeddingBagFunction
 
 ROWS = 7
 _DIMENSIONS = (3, 1, 17, 33)
@@ -382,11 +383,13 @@ _BAG = LayerSpec(
             "rows_beyond_65536",
             {"tier": "exact"},
             Built({"num_embeddings": 65_541, "embedding_dim": 2, "mode": "sum"}, ((40,), (7,))),
+            dtypes=("float32",),
         ),
         Corner(
             "bags_beyond_65536",
             {"tier": "exact"},
             Built({"num_embeddings": 5, "embedding_dim": 1, "mode": "sum"}, ((65_541, 1),)),
+            dtypes=("float32",),
         ),
     ),
     rejections=(
@@ -418,4 +421,41 @@ _BAG = LayerSpec(
     updates=_written,
 )
 
-SPECS = (_EMBEDDING, _EMBEDDING_FUNCTION, _BAG)
+
+def _build_bag_function(row: Mapping[str, Any]) -> Built:
+    shape = {"matrix": (4, 5), "one_each": (6, 1), "wide": (2, 17)}[row["shape"]]
+    arguments = {"mode": "sum"} | ({"per_sample_weights": Drawn(shape)} if row["weighted"] else {})
+    arguments |= _some(row, "scale_grad_by_freq", "sparse")
+    arguments |= {} if row["padding_idx"] is None else {"padding_idx": row["padding_idx"]}
+    return Built(arguments, (shape, (ROWS, row["dimension"])))
+
+
+_BAG_FUNCTION = LayerSpec(
+    name="embedding_bag",
+    family="sparse",
+    reference=EmbeddingBagFunction,
+    axes={
+        "weighted": (True, False),
+        "shape": ("matrix", "one_each", "wide"),
+        "padding_idx": _PADDING,
+        "dimension": _DIMENSIONS[:3],
+        "scale_grad_by_freq": (False, True),
+        "sparse": (False, True),
+        "dtype": DTYPES,
+        "layout": ("contiguous", "transposed", "sliced"),
+        "data": ("normal", "repeated", "padded"),
+    },
+    factorial=(),
+    build=_build_bag_function,
+    constraints=(_PADDED, _DENSE),
+    rejections=(
+        _bad_function("weight_with_one_axis", ValueError, (2, 3), (7,)),
+        _bad_function("weight_with_three_axes", ValueError, (2, 3), (7, 2, 3)),
+        _bad_function("padding_beyond_the_table", RuntimeError, (2, 3), (7, 2), padding_idx=7),
+    ),
+    functions=("embedding_bag",),
+    values=_values,
+    is_function=True,
+)
+
+SPECS = (_EMBEDDING, _EMBEDDING_FUNCTION, _BAG, _BAG_FUNCTION)
