@@ -55,7 +55,9 @@ class Eager:
         outcome.take(dict(zip(output_names(outputs), outputs, strict=True)))
         outcome.take(self._gradients(spec, case, inputs, tensors, outputs))
         buffers = _buffers(layer)
-        outcome.take(buffers)
+        updated = spec.updates(dict(case.arguments))
+        outcome.take(buffers | {name: tensors[name] for name in updated})
+        _put_back(data, {name: tensors.pop(name) for name in updated}, case)
         with self.standing_in(spec, case):
             if buffers and case.mode == "train":  # before the second call, which moves the buffers again
                 layer.train(False)
@@ -168,6 +170,12 @@ class Eager:
         ]
         gradients = torch.autograd.grad(real, list(wanted.values()), upstream, allow_unused=True)
         return {name: tensor for name, tensor in zip(wanted, gradients, strict=True) if tensor is not None}
+
+
+def _put_back(data: Data, parameters: Mapping[str, torch.Tensor], case: Case) -> None:
+    """Give parameters that a call writes the values of the case again."""
+    for name, parameter in parameters.items():
+        parameter.data.copy_(to_tensor(data.state[name], case.dtype, "contiguous", str(parameter.device)))
 
 
 def _written(data: Data, inputs: tuple, tensors: Mapping[str, torch.Tensor]) -> list[str]:

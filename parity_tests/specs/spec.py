@@ -103,6 +103,8 @@ class LayerSpec:
     factorial    axes swept in full against each other
     build        row of axis values -> Built
     constraints  combinations that cannot be, with the reason
+    updates      of the constructor's arguments, names of the parameters that a call writes (an embedding's weight with
+                 `max_norm`): compared like buffers, and put back before a second call
     functions    names in torch.nn.functional that the layer calls (a stand-in for one of them reaches the layer);
                  or a function of the constructor's arguments that gives them
     values       (case, name, rng, shape) -> float64 array for one tensor (int64 for indices) or None for the
@@ -130,6 +132,7 @@ class LayerSpec:
     multilinear: bool = False
     is_function: bool = False
     keeps_channels_last: bool | Callable[[Mapping[str, Any]], bool] = False
+    updates: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda arguments: ()
     nest: Callable[[tuple, Mapping[str, Any]], tuple] | None = None
     invoke: Callable[[Any, Any, tuple, Mapping[str, Any]], Any] | None = None
 
