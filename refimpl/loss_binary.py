@@ -72,7 +72,7 @@ def _binary_cross_entropy_with_logits(
     """Cross entropy between the sigmoids of `input` and targets in [0, 1].
 
         losses = -weight (pos_weight target log(s) + (1 - target) log(1 - s)),  s = 1 / (1 + exp(-input))
-        as weight ((1 - target) input + (1 + (pos_weight - 1) target) log(1 + exp(-input)))
+        with log(s) = -log(1 + exp(-input)) and log(1 - s) = -log(1 + exp(input)), which do not overflow
 
     Shapes: as `binary_cross_entropy`; pos_weight is broadcast likewise.
     Error: a few roundings of each part, and those of the sum.

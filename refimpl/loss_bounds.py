@@ -19,7 +19,7 @@ from refimpl.activation_bounds import either, logistic, zero
 from refimpl.bounded import Bounded, finite_where, where
 from refimpl.error_bounds import Contract, strictest
 from refimpl.floats import FLOATS, gamma, outward, round_to
-from refimpl.loss_terms import BCE_FLOOR, BCE_SMALLEST_PRODUCT, HALF_LOG_TWO_PI
+from refimpl.loss_terms import BCE_FLOOR, EPSILON, HALF_LOG_TWO_PI
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,10 @@ def ramp(z: Bounded) -> Bounded:
 
 def signed(g: Bounded, d: Bounded) -> Bounded:
     """g sign(d), 0 at d = 0 and NaN; either sign where rounding decides."""
-    flat = branch(d.value != 0, d, g, zero(g))
-    return replace(flat, value=np.where(d.value > 0, g.value, np.where(d.value < 0, -g.value, 0.0 * g.value)))
+    value = np.where(d.value > 0, g.value, np.where(d.value < 0, -g.value, 0.0 * g.value))
+    undecided = (d.error > 0) & (np.abs(d.value) <= d.error)
+    error = np.where(undecided, 2.0 * np.abs(g.value) + g.error, np.where(d.value == 0, 0.0, g.error))
+    return Bounded(value, finite_where(value, error), g.contract)
 
 
 def softplus(x: Bounded) -> Bounded:
@@ -248,17 +250,18 @@ def bce(x, t):
 
 
 def bce_slopes(g, x, t):
-    divisor = (_rest(x) * x).apply(lambda value: np.maximum(value, BCE_SMALLEST_PRODUCT))
+    divisor = (_rest(x) * x).apply(lambda value: np.maximum(value, EPSILON))
     slope = sum_of(_floored_log(_rest(x)), -_floored_log(x))
     together = times(g, difference(x, t)) / divisor
     apart = sum_of(g * _rest(t) / _rest(x), -(g * t / x))
-    inside = _rest(x).value * x.value > 2 * BCE_SMALLEST_PRODUCT
+    inside = _rest(x).value * x.value > 2 * EPSILON
     return where(inside, either(together, apart), together), g * slope
 
 
 def bce_logits(x, t, p):
-    weight = 1.0 + (p - 1.0) * t
-    return sum_of(_rest(t) * x, weight * softplus(-x))
+    """The documented sum, or with log(sigmoid(-x)) taken apart as log(sigmoid(x)) - x, as torch does."""
+    smooth, weight = softplus(-x), 1.0 + (p - 1.0) * t
+    return either(sum_of(p * t * smooth, _rest(t) * softplus(x)), sum_of(_rest(t) * x, weight * smooth))
 
 
 def bce_logits_slopes(g, x, t, p):

@@ -92,7 +92,8 @@ class Classes(Call):
             raise RuntimeError(
                 f"{name}: weight has shape {np.shape(weight)}; needed is one for each of the {count} classes"
             )
-        self.weight = np.ones(count) if weight is None else float_array(weight)
+        ones = np.ones(count, dtype=int if self.input.dtype == object else np.float64)
+        self.weight = ones if weight is None else float_array(weight)
         if self.by_index:
             self.target = self._indices(target, ignore_index)
         else:

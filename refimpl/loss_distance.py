@@ -19,6 +19,7 @@ from refimpl.distance import Cosine, Distance
 from refimpl.error_bounds import Bounded, Contract, where
 from refimpl.loss_bounds import branch, put, ramp
 from refimpl.loss_reduction import Call, Loss, functions, named_reduction
+from refimpl.loss_terms import EPSILON
 
 __all__ = [
     "CosineEmbeddingLoss",
@@ -32,9 +33,8 @@ __all__ = [
     "triplet_margin_with_distance_loss_backward",
 ]
 
-ADDED = (
-    1e-12  # what torch adds to squared norms, as the documented cosine does not exist for a vector of zeros
-)
+# Added to squared norms by torch, as the documented cosine does not exist for a vector of zeros.
+ADDED = EPSILON
 
 
 class CosineEmbedding(Call):

@@ -110,8 +110,8 @@ def _linear_cross_entropy(
         output = cross_entropy(linear(input, linear_weight, linear_bias), target, ...)
 
     input (N, F) or (F), linear_weight (C, *out_features, F), linear_bias (C, *out_features), target and
-    weight as in `cross_entropy` for logits (N, C, *out_features). `options` choose a way to compute it and
-    change no result.
+    weight -> output as in `cross_entropy` for logits (N, C, *out_features). `options` choose a way to compute
+    it and change no result.
     Error: that of `linear`, stored in T, and that of `cross_entropy`.
     Raises RuntimeError for shapes that do not fit, an ignore_index beside probabilities and a label_smoothing
     outside [0, 1], otherwise as `cross_entropy`.  Source: torch.nn.functional.linear_cross_entropy."""

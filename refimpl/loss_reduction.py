@@ -55,11 +55,11 @@ _total = Kernel(each, add)
 class Call:
     """One evaluation of a loss.  A loss says, for the arrays of its call:
 
-    losses()                        the losses before the reduction, of `shape`
-    slopes(upstream)                for the gradient of each loss: the gradient of each array argument, None
-    without one bounded_losses(contract)        the losses with their bounds
-    bounded_slopes(upstream)        gradients with their bounds, for a Bounded upstream
-    divisor                         what a mean divides by, unless the number of losses
+    losses()                     the losses before the reduction, of `shape`
+    slopes(upstream)             from the gradient of each loss those of the array arguments, None without one
+    bounded_losses(contract)     the losses with their bounds, or for a reduced loss all terms of its sum
+    bounded_slopes(upstream)     gradients with their bounds, for a Bounded upstream
+    divisor()                    what a mean divides by, unless the number of losses
     """
 
     reduction: str

@@ -231,8 +231,8 @@ def _gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean
 
         losses = (log(v) + (input - target)^2 / v) / 2,  v = max(var, eps);  full adds log(2 pi) / 2
 
-    input (*), target (*), var like input, or with a last axis of 1 or none, or a number.  As documented,
-    gradients are not affected by the maximum: that of `var` is taken at v.
+    input (*), target (*), var like input, or with a last axis of 1 or none, or a number -> output (*) or ().
+    As documented, gradients are not affected by the maximum: that of `var` is taken at v.
     Error: a few roundings of each part, and those of the sum.
     Raises ValueError for a negative var, one of another shape, and another reduction; RuntimeError for
     shapes that do not broadcast.  Source: torch.nn.functional.gaussian_nll_loss."""

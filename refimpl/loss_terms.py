@@ -15,7 +15,7 @@ from refimpl.activation_formulas import INF, exp
 
 HALF_LOG_TWO_PI = 0.9189385332046727  # log(2 pi) / 2
 BCE_FLOOR = -100.0  # documented: logarithms are not taken below this
-BCE_SMALLEST_PRODUCT = 9.999999960041972e-13  # torch keeps 1e-12 in float32, whatever the type of the input
+EPSILON = 9.999999960041972e-13  # torch keeps its 1e-12 in float32, whatever the type of the input
 
 
 def log(x):
@@ -24,7 +24,7 @@ def log(x):
 
 
 def sign(d):
-    return 1.0 if d > 0 else -1.0 if d < 0 else 0.0
+    return 1 if d > 0 else -1 if d < 0 else 0
 
 
 def softplus(x):
@@ -166,19 +166,18 @@ def bce(x, t):
 
 def bce_slopes(x, t):
     product = (1 - x) * x
-    product = BCE_SMALLEST_PRODUCT if product < BCE_SMALLEST_PRODUCT else product
+    product = EPSILON if product < EPSILON else product
     return (x - t) / product, floored_log_of_rest(x) - floored_log(x)
 
 
 def bce_logits(x, t, p):
     """Binary cross entropy between the sigmoid of `input` and a `target` in [0, 1].
-    -(pos_weight target log(sigmoid(input)) + (1 - target) log(1 - sigmoid(input))),
-    as (1 - target) input + (1 + (pos_weight - 1) target) log(1 + exp(-input))"""
-    return (1 - t) * x + (1 + (p - 1) * t) * softplus(-x)
+    -(pos_weight target log(sigmoid(input)) + (1 - target) log(sigmoid(-input)))"""
+    return p * t * softplus(-x) + (1 - t) * softplus(x)
 
 
 def bce_logits_slopes(x, t, p):
-    return (1 - t) - (1 + (p - 1) * t) * sigmoid(-x), p * softplus(-x) - softplus(x), t * softplus(-x)
+    return (1 - t) * sigmoid(x) - p * t * sigmoid(-x), p * softplus(-x) - softplus(x), t * softplus(-x)
 
 
 def margin_ranking(a, b, y, margin):

@@ -1,0 +1,356 @@
+"""The references of losses and distances: hand values, enumerated alignments, exact numbers, laws,
+differences."""
+
+import inspect
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from parity_tests.selftest.laws import UNIT, finite_difference, fractions, within
+from refimpl import execution
+from refimpl import loss as reference
+from refimpl.error_bounds import strictest
+from refimpl.taps import compiler_present
+
+RNG = np.random.default_rng(31)
+X, Y, Z = RNG.standard_normal((3, 4, 5))
+PROBABILITIES, TARGETS = RNG.uniform(0.1, 0.9, (2, 4, 5))
+SIGNS = np.sign(RNG.standard_normal((4, 5)))
+CLASSES = np.array([0, 3, 4, 1])
+WEIGHT = RNG.uniform(0.5, 2.0, 5)
+LISTS = np.array([[3, 0, -1, 1, 2], [-1, 0, 0, 0, 0], [4, 3, 2, 1, 0], [2, -1, -1, 0, 1]])
+
+# function, arrays that have a gradient, the other arguments
+CALLS = {
+    "l1_loss": ("l1_loss", (X, Y), {}),
+    "l1_loss_weighted": ("l1_loss", (X, Y), {"weight": PROBABILITIES}),
+    "mse_loss": ("mse_loss", (X, Y), {}),
+    "mse_loss_broadcast": ("mse_loss", (X[:, None], Y[0]), {}),
+    "smooth_l1_loss": ("smooth_l1_loss", (X, Y), {"beta": 0.7}),
+    "huber_loss": ("huber_loss", (X, Y), {"delta": 0.7}),
+    "kl_div": ("kl_div", (X, PROBABILITIES), {}),
+    "kl_div_log": ("kl_div", (X, Y), {"log_target": True}),
+    "poisson_nll_loss": ("poisson_nll_loss", (X, 3 * PROBABILITIES), {"full": True}),
+    "poisson_nll_loss_mean": ("poisson_nll_loss", (PROBABILITIES, TARGETS), {"log_input": False, "eps": 0.1}),
+    "gaussian_nll_loss": ("gaussian_nll_loss", (X, Y, PROBABILITIES), {"full": True}),
+    "gaussian_nll_loss_shared": ("gaussian_nll_loss", (X, Y, PROBABILITIES[:, 0]), {}),
+    "binary_cross_entropy": ("binary_cross_entropy", (PROBABILITIES, TARGETS), {"weight": WEIGHT}),
+    "binary_cross_entropy_with_logits": (
+        "binary_cross_entropy_with_logits",
+        (X, TARGETS),
+        {"weight": WEIGHT, "pos_weight": 2 * WEIGHT},
+    ),
+    "multilabel_soft_margin_loss": ("multilabel_soft_margin_loss", (X, TARGETS), {"weight": WEIGHT}),
+    "soft_margin_loss": ("soft_margin_loss", (X,), {"target": SIGNS}),
+    "hinge_embedding_loss": ("hinge_embedding_loss", (X,), {"target": SIGNS, "margin": 0.7}),
+    "margin_ranking_loss": ("margin_ranking_loss", (X, Y), {"target": SIGNS, "margin": 0.3}),
+    "nll_loss": ("nll_loss", (X,), {"target": CLASSES, "weight": WEIGHT, "ignore_index": 3}),
+    "cross_entropy": ("cross_entropy", (X,), {"target": CLASSES, "weight": WEIGHT, "label_smoothing": 0.2}),
+    "cross_entropy_probabilities": ("cross_entropy", (X, PROBABILITIES), {"weight": WEIGHT}),
+    "multi_margin_loss": ("multi_margin_loss", (X,), {"target": CLASSES, "p": 2, "weight": WEIGHT}),
+    "multilabel_margin_loss": ("multilabel_margin_loss", (X,), {"target": LISTS}),
+    "cosine_embedding_loss": (
+        "cosine_embedding_loss",
+        (X, Y),
+        {"target": np.array([1, -1, 1, -1]), "margin": -0.9},
+    ),
+    "triplet_margin_loss": ("triplet_margin_loss", (X, Y, Z), {"swap": True, "p": 3}),
+    "triplet_margin_with_distance_loss": (
+        "triplet_margin_with_distance_loss",
+        (X, Y, Z),
+        {"distance_function": reference.CosineSimilarity(-1), "swap": True},
+    ),
+    "ctc_loss": (
+        "ctc_loss",
+        (RNG.standard_normal((6, 2, 4)),),
+        {"targets": np.array([[1, 1, 2], [3, 1, 0]]), "input_lengths": [6, 5], "target_lengths": [3, 2]},
+    ),
+}
+DISTANCES = {
+    "cosine_similarity": ("cosine_similarity", (X, Y), {"dim": 0}),
+    "cosine_similarity_small": ("cosine_similarity", (X, Y), {"eps": 2.0}),
+    "pairwise_distance_broadcast": ("pairwise_distance", (X[:, None], Y[:2]), {"p": 2}),
+    **{
+        f"pairwise_distance_{p}": ("pairwise_distance", (X, Y), {"p": p, "keepdim": True})
+        for p in (1.0, 2.0, 3.0, 0.5, -1.0, math.inf, -math.inf)
+    },
+}
+
+
+def called(name, arrays, more):
+    """The call with `arrays` in front, or by the names of the arguments that come first."""
+    function = getattr(reference, name)
+    names = [p for p in inspect.signature(function).parameters if p not in more][: len(arrays)]
+    return function(**dict(zip(names, arrays, strict=True)), **more)
+
+
+def near(actual, expected, roundings=32):
+    """Equal but for so many roundings of float64, relative to the largest element (at least 1)."""
+    expected = np.asarray(expected, dtype=np.float64)
+    within(np.asarray(actual), expected, roundings * UNIT * max(1.0, np.max(np.abs(expected), initial=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("call", "reduction"),
+    [*itertools.product(CALLS, ("none", "mean", "sum")), *((call, None) for call in DISTANCES)],
+)
+def test_gradients_by_finite_differences(call, reduction):
+    name, arrays, more = (CALLS | DISTANCES)[call]
+    more = more if reduction is None else {**more, "reduction": reduction}
+    upstream = np.random.default_rng(8).standard_normal(called(name, arrays, more).shape)
+    parameters = list(inspect.signature(getattr(reference, name)).parameters)
+    given = dict(zip([p for p in parameters if p not in more], arrays, strict=False))
+    gradients = getattr(reference, f"{name}_backward")(upstream, **given, **more)
+    arrays_of = [p for p in parameters if p in given or np.ndim(more.get(p, 0)) > 0]
+    ours = [gradients[arrays_of.index(p)] if len(gradients) > arrays_of.index(p) else None for p in given]
+    differences = finite_difference(lambda *given: called(name, given, more), list(given.values()), upstream)
+    for own, (expected, error) in zip(ours, differences, strict=True):
+        within(own, expected, error)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_reductions_agree(call):
+    name, arrays, more = CALLS[call]
+    losses, total = (called(name, arrays, {**more, "reduction": r}) for r in ("none", "sum"))
+    near(losses.sum(), total)
+    assert called(name, arrays, {**more, "reduction": "mean"}).shape == total.shape == ()
+
+
+def test_reductions_of_torchs_older_arguments():
+    losses = reference.mse_loss(X, Y, reduction="none")
+    assert (reference.mse_loss(X, Y, reduce=False) == losses).all()
+    near(reference.mse_loss(X, Y, size_average=False), losses.sum())
+    near(reference.MSELoss(size_average=True)(X, Y), losses.mean())
+    with pytest.raises(ValueError, match="'average'"):
+        reference.mse_loss(X, Y, reduction="average")
+
+
+def test_worked_numbers():
+    assert reference.l1_loss([1.0, 2, 3], [2.0, 2, 5]) == 1.0
+    assert reference.mse_loss([1.0, 2, 3], [2.0, 2, 5], reduction="sum") == 5.0
+    assert reference.smooth_l1_loss([0.0, 3], [0.5, 0], reduction="none").tolist() == [0.125, 2.5]
+    assert reference.huber_loss([0.0, 3], [0.5, 0], reduction="none", delta=2.0).tolist() == [0.125, 4.0]
+    assert reference.margin_ranking_loss([1.0, 2], [2.0, 1], [1.0, 1], margin=0.5).tolist() == 0.75
+    assert reference.hinge_embedding_loss([0.25, 0.25], [1, -1], reduction="none").tolist() == [0.25, 0.75]
+    assert reference.pairwise_distance([3.0, 0], [0.0, 4], eps=0.0) == 5.0
+    near(reference.cosine_similarity([1.0, 0], [1.0, 1], dim=0), math.sqrt(0.5))
+    near(reference.cross_entropy(np.zeros((2, 8)), [3, 5]), math.log(8))
+    near(reference.binary_cross_entropy_with_logits([0.0], [0.3]), math.log(2))
+    near(reference.gaussian_nll_loss([1.0], [3.0], [1.0]), 2.0)
+
+
+def test_margins_of_the_documented_sample():
+    """torch.nn.MultiLabelMarginLoss's example: 0.25 ((1-(0.1-0.2)) + (1-(0.1-0.4)) + (1-(0.8-0.2)) +
+    (1-(0.8-0.4)))."""
+    loss = reference.multilabel_margin_loss([[0.1, 0.2, 0.4, 0.8]], np.array([[3, 0, -1, 1]]))
+    near(loss, 0.25 * (1.1 + 1.3 + 0.4 + 0.6))
+    near(reference.multi_margin_loss([0.1, 0.2, 0.4, 0.8], np.array(3)), (0.3 + 0.4 + 0.6) / 4)
+
+
+@pytest.mark.parametrize("labels", [(1,), (1, 2), (1, 1), (2, 1, 2), ()])
+def test_alignments_enumerated(labels):
+    """Every path of five steps over three classes that collapses to the labels."""
+    log_probs = np.log(RNG.dirichlet(np.ones(3), 5))
+    paths = [p for p in itertools.product(range(3), repeat=5) if collapsed(p) == labels]
+    each = np.array([log_probs[range(5), path].sum() for path in paths])
+    near(
+        reference.ctc_loss(log_probs, np.array(labels, dtype=int), 5, len(labels), reduction="sum"),
+        -np.log(np.exp(each).sum()),
+    )
+    gradient = np.zeros((5, 3))
+    for path, share in zip(paths, np.exp(each) / np.exp(each).sum(), strict=True):
+        gradient[range(5), path] -= share
+    near(
+        reference.ctc_loss_backward(
+            1.0, log_probs, np.array(labels, dtype=int), 5, len(labels), reduction="sum"
+        )[0],
+        gradient,
+    )
+
+
+def collapsed(path):
+    """Repetitions merged, then blanks (class 0) taken out."""
+    return tuple(label for label, _ in itertools.groupby(path) if label != 0)
+
+
+def test_alignments_of_joined_and_padded_targets_and_of_none():
+    log_probs, lengths = RNG.standard_normal((7, 3, 4)), [3, 1, 2]
+    padded = np.array([[1, 2, 3], [2, 0, 0], [3, 3, 0]])
+    joined = np.array([1, 2, 3, 2, 3, 3])
+    calls = [reference.ctc_loss(log_probs, t, [7, 7, 6], lengths, reduction="none") for t in (padded, joined)]
+    assert (calls[0] == calls[1]).all()
+    losses = reference.ctc_loss(log_probs, padded, [2, 7, 6], lengths, reduction="none", zero_infinity=True)
+    assert losses[0] == 0 and (losses[1:] == calls[0][1:]).all()
+    gradient = reference.ctc_loss_backward(
+        np.ones(3), log_probs, padded, [2, 7, 6], lengths, reduction="none"
+    )[0]
+    assert np.isnan(gradient[:2, 0]).all() and not np.isnan(gradient[2:]).any()
+    near(reference.ctc_loss(log_probs, padded, [7, 7, 6], lengths), np.mean(calls[0] / lengths))
+
+
+def test_exact_numbers():
+    rng = np.random.default_rng(3)
+    x, y, up = fractions(rng, 3, 2), fractions(rng, 3, 2), Fraction(2, 3)
+    distance = x - y
+    assert reference.l1_loss(x, y)[()] == sum(map(abs, distance.ravel())) / 6
+    assert reference.mse_loss(x, y, reduction="sum")[()] == sum(d * d for d in distance.ravel())
+    assert (reference.mse_loss_backward(up, x, y)[0] == 2 * distance * up / 6).all()
+    assert (
+        reference.l1_loss_backward(up, x, y)[1] == -np.sign(distance.astype(float)).astype(int) * up / 6
+    ).all()
+
+
+def test_exact_likelihood():
+    x = fractions(np.random.default_rng(4), 4, 5)
+    losses = reference.nll_loss(x, CLASSES, reduction="none")
+    assert losses.tolist() == [-x[n, c] for n, c in enumerate(CLASSES)]
+    assert reference.nll_loss(x, CLASSES)[()] == sum(losses) / 4
+
+
+def test_ignored_targets_are_left_out():
+    kept = CLASSES != 3
+    for name in ("nll_loss", "cross_entropy"):
+        function = getattr(reference, name)
+        near(function(X, CLASSES, WEIGHT, ignore_index=3), function(X[kept], CLASSES[kept], WEIGHT))
+        assert np.isnan(function(X, np.full(4, 3), ignore_index=3))
+        assert (getattr(reference, f"{name}_backward")(1.0, X, np.full(4, 3), ignore_index=3)[0] == 0).all()
+
+
+def test_an_index_is_a_probability_of_one():
+    one_hot = np.eye(5)[CLASSES]
+    for smoothing in (0.0, 0.3):
+        near(
+            reference.cross_entropy(X, CLASSES, WEIGHT, reduction="none", label_smoothing=smoothing),
+            reference.cross_entropy(X, one_hot, WEIGHT, reduction="none", label_smoothing=smoothing),
+        )
+    smoothed = 0.7 * one_hot + 0.3 / 5
+    near(reference.cross_entropy(X, CLASSES, label_smoothing=0.3), reference.cross_entropy(X, smoothed))
+
+
+def test_classes_stand_on_the_second_axis():
+    images = RNG.standard_normal((2, 5, 3, 4))
+    target = RNG.integers(0, 5, (2, 3, 4))
+    rows = np.moveaxis(images, 1, -1).reshape(-1, 5)
+    near(
+        reference.cross_entropy(images, target, WEIGHT), reference.cross_entropy(rows, target.ravel(), WEIGHT)
+    )
+    near(reference.cross_entropy(X[0], np.array(2)), reference.cross_entropy(X[:1], [2]))
+
+
+def test_linear_cross_entropy_is_cross_entropy_of_linear():
+    weight, bias, target = (
+        RNG.standard_normal((3, 2, 5)),
+        RNG.standard_normal((3, 2)),
+        RNG.integers(0, 3, (4, 2)),
+    )
+    logits = np.einsum("nf,cof->nco", X, weight) + bias
+    near(
+        reference.linear_cross_entropy(X, weight, target, linear_bias=bias),
+        reference.cross_entropy(logits, target),
+    )
+    up = reference.cross_entropy_backward(1.0, logits, target)[0]
+    gradients = reference.linear_cross_entropy_backward(1.0, X, weight, target, linear_bias=bias)
+    expected = np.einsum("nco,cof->nf", up, weight), np.einsum("nco,nf->cof", up, X), up.sum(0)
+    for own, wanted in zip((gradients[0], gradients[1], gradients[3]), expected, strict=True):
+        near(own, wanted)
+
+
+def test_entropies_agree():
+    """Two classes: the cross entropy of (0, x) is the binary one of x."""
+    pairs = np.stack([np.zeros(4), X[:, 0]], 1)
+    target = (SIGNS[:, 0] > 0).astype(int)
+    binary = reference.binary_cross_entropy_with_logits(X[:, 0], target)
+    near(reference.cross_entropy(pairs, target), binary)
+    near(reference.binary_cross_entropy(1 / (1 + np.exp(-X[:, 0])), target.astype(float)), binary)
+    near(reference.soft_margin_loss(X[:, 0], 2 * target - 1), binary)
+    near(reference.multilabel_soft_margin_loss(X[:, :1], target[:, None]), binary)
+
+
+def test_nothing_overflows():
+    far = np.array([1000.0, -1000.0])
+    assert reference.soft_margin_loss(far, [-1, 1], reduction="none").tolist() == [1000, 1000]
+    assert reference.soft_margin_loss_backward([1.0, 1], far, [-1, 1], reduction="none")[0].tolist() == [
+        1,
+        -1,
+    ]
+    assert reference.binary_cross_entropy_with_logits(far, [0.0, 1], reduction="none").tolist() == [
+        1000,
+        1000,
+    ]
+    assert reference.cross_entropy(far[None], [1]) == 2000
+    assert reference.binary_cross_entropy([0.0, 1], [1.0, 0], reduction="none").tolist() == [100, 100]
+    assert reference.binary_cross_entropy_with_logits([-np.inf], [0.5]) == np.inf
+
+
+def test_corners_follow_torch():
+    """|d| has slope 0 at 0; a hinge that is just reached passes its gradient on, a margin just kept does
+    not."""
+    assert reference.l1_loss_backward(1.0, [1.0, np.nan], [1.0, 0])[0].tolist() == [0, 0]
+    assert reference.margin_ranking_loss_backward(1.0, [1.0], [0.0], [1.0], margin=1.0)[0].tolist() == [-1]
+    assert reference.multi_margin_loss_backward(1.0, [[1.0, 0.0]], np.array([0]))[0].tolist() == [[0, 0]]
+    tied = reference.pairwise_distance_backward(1.0, [2.0, -2.0, 1.0], np.zeros(3), p=math.inf, eps=0.0)[0]
+    assert tied.tolist() == [0.5, -0.5, 0]
+    assert reference.triplet_margin_loss_backward(1.0, [[0.0]], [[2.0]], [[1.0]], eps=0.0, swap=True)[2] == 0
+
+
+def test_second_sources():
+    special, distance = pytest.importorskip("scipy.special"), pytest.importorskip("scipy.spatial.distance")
+    near(
+        reference.kl_div(np.log(PROBABILITIES), TARGETS, reduction="none"),
+        special.rel_entr(TARGETS, PROBABILITIES),
+    )
+    near(reference.huber_loss(X, Y, reduction="none", delta=0.7), special.huber(0.7, X - Y))
+    near(reference.cross_entropy(X, CLASSES, reduction="none"), -special.log_softmax(X, 1)[range(4), CLASSES])
+    for p in (1, 2, 3, 0.5):
+        expected = [distance.minkowski(x, y, p) for x, y in zip(X, Y, strict=True)]
+        near(reference.pairwise_distance(X, Y, p, eps=0.0), expected)
+    near(reference.cosine_similarity(X, Y), [1 - distance.cosine(x, y) for x, y in zip(X, Y, strict=True)])
+    counts = np.array([2.0, 5.0, 30.0])
+    stirling = reference.poisson_nll_loss(np.zeros(3), counts, full=True, reduction="none") - 1
+    within(stirling, special.gammaln(counts + 1), 1 / (12 * counts))  # Stirling's series: the next term
+
+
+@pytest.mark.skipif(not compiler_present(), reason="numba is not installed")
+@pytest.mark.parametrize("call", [*CALLS, *DISTANCES])
+def test_compiled_and_interpreted_are_the_same(call):
+    name, arrays, more = (CALLS | DISTANCES)[call]
+    results = []
+    for mode in ("interpreted", "compiled"):
+        with execution(mode):
+            results.append(called(name, arrays, more))
+    assert (results[0] == results[1]).all()
+
+
+LAYERS = {
+    "MSELoss": ((), (X, Y)),
+    "KLDivLoss": ((), (X, TARGETS)),
+    "SoftMarginLoss": ((), (X, SIGNS)),
+    "BCEWithLogitsLoss": ((WEIGHT,), (X, TARGETS)),
+    "CrossEntropyLoss": ((WEIGHT,), (X, CLASSES)),
+    "MultiMarginLoss": ((), (X, CLASSES)),
+    "CosineSimilarity": ((), (X, Y)),
+    "PairwiseDistance": ((), (X, Y)),
+    "TripletMarginLoss": ((), (X, Y, Z)),
+    "GaussianNLLLoss": ((), (X, Y, PROBABILITIES)),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_bounds_hold_around_the_loops(layer, dtype):
+    """The bounded formula has the loops' values, finite bounds, and narrower ones for wider types."""
+    arguments, inputs = LAYERS[layer]
+    module = getattr(reference, layer)(*arguments)
+    upstream = np.random.default_rng(9).standard_normal(module(*inputs).shape)
+    bounded = module.bounded(strictest(dtype), inputs, (upstream,))
+    gradients = module.backward(upstream)
+    assert (bounded["output"].value == module(*inputs)).all()
+    for index, gradient in enumerate(gradients):
+        if f"grad_input{index}" in bounded:
+            assert (bounded[f"grad_input{index}"].value == gradient).all()
+    scale = {"float64": 2.0**-44, "float32": 2.0**-15, "float16": 2.0**-8, "bfloat16": 2.0**-5}[dtype]
+    for result in bounded.values():
+        within(result.error, np.zeros(result.error.shape), scale * max(1.0, np.abs(result.value).max()))
