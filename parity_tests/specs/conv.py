@@ -196,6 +196,13 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
     ]
     if not transposed:
         size = (3, 2, *_SIZE[rank])
+        grouped = {"padding": "same", "dilation": 2, "groups": "two", "kernel": _KERNEL[rank][2]}
+        corners += [
+            Corner(
+                f"grouped_dilated_weight_{layout}", {**grouped, "parameter_layout": layout, "shape": "long"}
+            )
+            for layout in ("contiguous", *layouts(rank)[4:])
+        ]
         corners += [
             Corner(
                 f"padding_{padding}_{mode}",

@@ -27,7 +27,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Made:
-    """A constructor argument that is itself a layer: torch.nn's for a candidate; a reference makes its own."""
+    """A constructor argument that is itself a layer: torch.nn's for a candidate; references make their own."""
 
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -59,9 +59,9 @@ class Built:
 
 @dataclass(frozen=True)
 class Corner:
-    """A named case outside the covering array: a row of axis values that differ from the default row, or a `Built`.
+    """A named case outside the covering array: axis values that differ from the default row, or a `Built`.
 
-    name     appears in the case id in place of the arguments (`network_alexnet_conv1`), so it must say what the case is
+    name     stands in the case id for the arguments (`network_alexnet_conv1`): it says what the case is
     row      axis values that differ from the default row (used when `built` is None)
     data     name of the way to draw values (harness/data.py or the spec's `values`), 'normal' unless told
     dtypes   the dtypes it runs in
@@ -98,23 +98,24 @@ class LayerSpec:
     name         torch's own name
     family       file name in refimpl, specs and faults
     reference    called with the same arguments as torch's class; gives a refimpl.module.Module
-    axes         axis -> values, the default first.  Understood by the harness itself, beside the layer's own: 'dtype',
-                 'layout' (of inputs), 'parameter_layout', 'tier' ('rounding', 'exact'), 'mode' ('train', 'eval'), 'data'
+    axes         axis -> values, the default first.  Beside the layer's own, the harness itself understands
+                 'dtype', 'layout' (of inputs), 'parameter_layout', 'tier' ('rounding', 'exact'), 'data' and
+                 'mode' ('train', 'eval', and 'inference': evaluation without gradients)
     factorial    axes swept in full against each other
     build        row of axis values -> Built
     constraints  combinations that cannot be, with the reason
-    updates      of the constructor's arguments, names of the parameters that a call writes (an embedding's weight with
-                 `max_norm`): compared like buffers, and put back before a second call
-    functions    names in torch.nn.functional that the layer calls (a stand-in for one of them reaches the layer);
+    updates      of the constructor's arguments, names of parameters that a call writes (an embedding's weight
+                 with `max_norm`): compared like buffers, and put back before a second call
+    functions    names in torch.nn.functional that the layer calls, so that a stand-in for one reaches it;
                  or a function of the constructor's arguments that gives them
     values       (case, name, rng, shape) -> float64 array for one tensor (int64 for indices) or None for the
                  general way; `name` is 'input0', a parameter's or a buffer's name, or 'grad_output0'
     multilinear  whether the contracts for products and transforms apply
     is_function  whether `name` is in torch.nn.functional rather than in torch.nn
-    keeps_channels_last   whether an input in channels_last gives an output in channels_last; or a function of the
-                          constructor's arguments that says so (batches and channels of size 0 or 1 are ambiguous, not asked)
+    keeps_channels_last   whether an input in channels_last gives an output in channels_last; or a function of
+                          the constructor's arguments (sizes of 0 or 1 are ambiguous and not asked)
     nest         (inputs, call) -> positional arguments of the reference's call, where they are not just these
-    invoke       (torch, layer, inputs, call) -> torch's outputs, where they are not those of layer(*inputs, **call):
+    invoke       (torch, layer, inputs, call) -> torch's outputs, where not those of layer(*inputs, **call):
                  a function `invoke` that needs nothing else: scripts hold its source; nested outputs are fine
     """
 
