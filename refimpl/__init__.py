@@ -5,12 +5,20 @@ torch.nn's (`Conv2d`).  Arrays go in and come out; floating types are widened to
 """
 
 from refimpl.activation import *  # noqa: F403
+from refimpl.attention import *  # noqa: F403
 from refimpl.conv import *  # noqa: F403
+from refimpl.dropout import *  # noqa: F403
+from refimpl.group_norm import *  # noqa: F403
 from refimpl.linear import *  # noqa: F403
+from refimpl.multihead_attention import *  # noqa: F403
 from refimpl.normalization import *  # noqa: F403
 from refimpl.padding import *  # noqa: F403
 from refimpl.pooling import *  # noqa: F403
+from refimpl.recurrent import *  # noqa: F403
+from refimpl.shape import *  # noqa: F403
 from refimpl.softmax import *  # noqa: F403
+from refimpl.sparse import *  # noqa: F403
+from refimpl.transformer import *  # noqa: F403
 from refimpl.taps import execution
 
 __all__ = ["execution"]

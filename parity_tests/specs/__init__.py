@@ -7,7 +7,21 @@ from functools import lru_cache
 
 from parity_tests.specs.spec import LayerSpec
 
-FAMILIES = ("conv", "pooling", "padding", "normalization", "activation", "softmax", "linear")
+FAMILIES = (
+    "conv",
+    "pooling",
+    "padding",
+    "normalization",
+    "activation",
+    "softmax",
+    "linear",
+    "group_norm",
+    "recurrent",
+    "attention",
+    "shape",
+    "sparse",
+    "dropout",
+)
 
 
 def family(name: str) -> tuple[LayerSpec, ...]:

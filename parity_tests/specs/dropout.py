@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import refimpl
 from parity_tests.harness.covering import Constraint
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection, layouts
-from refimpl import dropout
 
 _SHAPES = {
     "image": (2, 3, 5, 7),
@@ -85,7 +85,7 @@ def _layer(name: str, function: str) -> LayerSpec:
     return LayerSpec(
         name=name,
         family="dropout",
-        reference=getattr(dropout, name),
+        reference=getattr(refimpl, name),
         axes={
             "shape": shapes,
             "p": (0.5, 0.0, 1.0, 0.3),

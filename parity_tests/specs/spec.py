@@ -27,7 +27,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Made:
-    """A constructor argument that is itself a layer: torch.nn's for a candidate; references make their own."""
+    """A constructor argument that is itself a layer: torch.nn's for a candidate, its own for a reference."""
 
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()
