@@ -10,6 +10,7 @@ from refimpl.conv import *  # noqa: F403
 from refimpl.dropout import *  # noqa: F403
 from refimpl.group_norm import *  # noqa: F403
 from refimpl.linear import *  # noqa: F403
+from refimpl.loss import *  # noqa: F403
 from refimpl.multihead_attention import *  # noqa: F403
 from refimpl.normalization import *  # noqa: F403
 from refimpl.padding import *  # noqa: F403

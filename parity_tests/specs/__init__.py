@@ -21,6 +21,7 @@ FAMILIES = (
     "shape",
     "sparse",
     "dropout",
+    "loss",
 )
 
 
