@@ -19,7 +19,7 @@ from refimpl.recurrent import *  # noqa: F403
 from refimpl.shape import *  # noqa: F403
 from refimpl.softmax import *  # noqa: F403
 from refimpl.sparse import *  # noqa: F403
-from refimpl.transformer import *  # noqa: F403
 from refimpl.taps import execution
+from refimpl.transformer import *  # noqa: F403
 
 __all__ = ["execution"]

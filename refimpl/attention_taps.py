@@ -57,7 +57,8 @@ _keys = Kernel(taps, key_reading)
 
 
 def _run(kernel: Kernel, pair: np.ndarray, query: np.ndarray, key: np.ndarray) -> None:
-    geometry = Geometry(*pair.shape, query.shape[2])
+    batches, queries, keys = pair.shape
+    geometry = Geometry(batches, queries, keys, query.shape[2])
     kernel((pair, query, key), geometry, math.prod(geometry))
 
 

@@ -129,7 +129,7 @@ class PowerSums(RegionPool):
 
 
 def _power(base: Bounded, exponent: float) -> Bounded:
-    """base^exponent by a library's pow.  A sum of powers has the sign of its value: its interval ends at 0."""
+    """base^exponent by a library's pow.  A sum of powers has its value's sign: its interval ends at 0."""
 
     def spread(value: np.ndarray, error: np.ndarray) -> np.ndarray:
         size = np.abs(value)

@@ -55,8 +55,7 @@ def spread(arrays, n, p):
     farthest, output, indices, input = arrays
     if input[n, p] != output[n, indices[n, p]]:
         distance = abs(input[n, p] - output[n, indices[n, p]])
-        if distance > farthest[n, indices[n, p]]:
-            farthest[n, indices[n, p]] = distance
+        farthest[n, indices[n, p]] = max(farthest[n, indices[n, p]], distance)
 
 
 _put = Kernel(places, put)
