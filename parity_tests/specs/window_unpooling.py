@@ -134,7 +134,8 @@ def _unpool_rejections(rank: int) -> tuple[Rejection, ...]:
     size = _unpooled_size(rank, good[2:], 2, None, 0)
 
     def bad(
-        name: str, exception: type[Exception], shape: tuple = good, indices: tuple | None = None, note: str = "",
+        name: str, exception: type[Exception], shape: tuple = good, indices: tuple | None = None,
+        note: str = "",
         call: Any = None, **arguments: Any
     ) -> Rejection:  # fmt: skip
         shapes = (shape, shape if indices is None else indices)
