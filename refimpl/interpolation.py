@@ -37,7 +37,7 @@ from refimpl.module import Module
 from refimpl.regions import Lifted, RegionMeans
 from refimpl.taps import float_array
 
-__all__ = ["Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d", "interpolate", "interpolate_backward"]
+__all__ = ["interpolate", "interpolate_backward"]
 
 # mode -> the kind of each axis, and the ranks that have the mode
 MODES = {
@@ -98,27 +98,37 @@ class Interpolation(Lifted):
             gradient  sum of (|drift| + |loose|) |g|, and gamma(n) sum |weight| |g|
 
         n - 1 additions and a product an axis on each of n terms, in any order.  x - output, because drifting
-        weights keep their sum of 1.  The bound is 0 where A holds coordinates, weights, products and sums
-        exactly.
+        weights keep their sum of 1.  The bound is 0 where A holds coordinates and weights exactly, and sums
+        as large as with weights of 1: those of x0 + f (x1 - x0) are not larger.
         """
         up = self.up(grad_output, self.output_shape)
         within = [axis.within(contract) for axis in self.axes]
         tables = [np.stack([np.abs(table.weight), table.loose, table.drift]) for table in within]
         around, exact = self._geometry(within), all(table.exact for table in within)
-        geometry, weights = self._plain(self.input)
-        forward, backward = partial(read_output, geometry), partial(read_input, geometry, self.sizes)
         if self.axes[-1].kind.startswith("nearest"):
             return self._copied(contract, up, around, tables)
-        sums = {
-            "output": (multilinear(forward, (self.input, *weights), _terms(within)),
-                       output_errors(around, forward(self.input, *weights), self.input, *tables)),
-            "grad_input": (multilinear(backward, (up, *weights), _terms_back(within, self.sizes)),
-                           input_errors(around, self.sizes, up, *tables)),
-        }  # fmt: skip
-        return {
-            name: _bounded(products.map(self.down), self.down(off), self.down(magnitude), contract, exact)
-            for name, (products, (off, magnitude)) in sums.items()
+        geometry, weights = self._plain(self.input)
+        forward, backward = partial(read_output, geometry), partial(read_input, geometry, self.sizes)
+        output = multilinear(forward, (self.input, *weights), _terms(within))
+        gradient = multilinear(backward, (up, *weights), _terms_back(within, self.sizes))
+        off, magnitude = output_errors(around, output.value, self.input, *tables)
+        off_back, magnitude_back = input_errors(around, self.sizes, up, *tables)
+        results = {
+            "output": _bounded(output, off, magnitude, contract),
+            "grad_input": _bounded(gradient, off_back, magnitude_back, contract),
         }
+        if exact:  # differences are taken in linear interpolation only
+            most = [
+                weight * 0 + 1 if axis.kind == "linear" else np.abs(weight)
+                for weight, axis in zip(weights, self.axes, strict=True)
+            ]
+            results["output"] = _exactly(results["output"], forward(np.abs(self.input), *most))
+            results["grad_input"] = _exactly(results["grad_input"], backward(np.abs(up), *most))
+        return {name: self._in_shape(result) for name, result in results.items()}
+
+    def _in_shape(self, result: Bounded) -> Bounded:
+        """As returned; without the products, whose statistics say nothing of the errors of weights."""
+        return Bounded(self.down(result.value), self.down(result.error), result.contract)
 
     def _copied(
         self, contract: Contract, up: np.ndarray, around: Samples, tables: list
@@ -185,18 +195,20 @@ def _terms_back(tables: list[Table], sizes: tuple[int, ...]) -> np.ndarray:
     return np.maximum(_spread(counts, np.multiply) - 1, 0) + sum(_multiplied(table).any() for table in tables)
 
 
-def _bounded(
-    products: Products, weights: np.ndarray, magnitude: np.ndarray, contract: Contract, exact: bool
-) -> Bounded:
+def _bounded(products: Products, weights: np.ndarray, magnitude: np.ndarray, contract: Contract) -> Bounded:
     """The bound of a sum of products whose weights add an error of their own."""
     terms, value = products.terms, products.value
     with np.errstate(invalid="ignore", over="ignore"):
         error = gamma(terms, contract.u) * magnitude + np.multiply(terms, contract.eta) + weights
         error = contract.stored(value, outward(error, 32 + np.multiply(terms, 4)))
-    if exact:
-        plain = products.bounded(contract)
-        return replace(plain, error=np.where(plain.error == 0, 0.0, finite_where(value, error)))
-    return Bounded(value, finite_where(value, error), contract)
+    return Bounded(value, finite_where(value, error), contract, products=products)
+
+
+def _exactly(result: Bounded, reach: np.ndarray) -> Bounded:
+    """0 for the bound where nothing is rounded, with sums of magnitudes as large as `reach`."""
+    assert result.products is not None
+    plain = replace(result.products, magnitude=np.maximum(result.products.magnitude, reach))
+    return replace(result, error=np.where(plain.bounded(result.contract).error == 0, 0.0, result.error))
 
 
 def _sizes(
@@ -325,34 +337,3 @@ class Interpolate(Module):
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         return self.call(inputs[0]).bounded(contract, grad_outputs[0])
-
-
-class Upsample(Interpolate):
-    """`interpolate` as a layer, without antialias; a scale_factor of 0 is none.
-
-    Formula, shapes, error, what it raises: `interpolate`.  Source: torch.nn.Upsample."""
-
-    def __init__(
-        self, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None
-    ):
-        scales = tuple(map(float, scale_factor)) if isinstance(scale_factor, tuple) else scale_factor
-        scales = (float(scales) if scales else None) if not isinstance(scales, tuple) else scales
-        super().__init__(size, scales, mode, align_corners, recompute_scale_factor)
-
-
-class UpsamplingNearest2d(Upsample):
-    """`interpolate` in mode 'nearest', as a layer.
-
-    Formula, shapes, error, what it raises: `interpolate`.  Source: torch.nn.UpsamplingNearest2d."""
-
-    def __init__(self, size=None, scale_factor=None):
-        super().__init__(size, scale_factor, "nearest")
-
-
-class UpsamplingBilinear2d(Upsample):
-    """`interpolate` in mode 'bilinear' with align_corners, as a layer.
-
-    Formula, shapes, error, what it raises: `interpolate`.  Source: torch.nn.UpsamplingBilinear2d."""
-
-    def __init__(self, size=None, scale_factor=None):
-        super().__init__(size, scale_factor, "bilinear", True)
