@@ -162,7 +162,7 @@ def fractional(
         ]
         places = places * size + along.reshape(shape)
     places = places.reshape(planes, math.prod(outputs), math.prod(kernel))
-    x = input.reshape(planes, -1).to(wide(input.dtype))
+    x = input.reshape(planes, math.prod(sizes)).to(wide(input.dtype))
     values = x.gather(1, places.flatten(1)).reshape(places.shape)
     choice = choose(values, torch.ones_like(places, dtype=torch.bool))[..., None]
     output = values.gather(-1, choice)[..., 0].reshape(*lead, *outputs).to(input.dtype)
@@ -287,11 +287,8 @@ def power_mean(
         return (values.gather(-1, choice)[..., 0] * math.copysign(1.0, p)).to(input.dtype)
     inside = gather(torch.ones(input.shape[-rank:], dtype=x.dtype), ends, 0.0) > 0
     values = torch.where(inside, gather(x, ends, 1.0), 1.0)
-    powers = torch.where(inside, raised(values, p), torch.zeros((), dtype=x.dtype))
-    sums = powers.sum(-1)
-    zero = sums == 0
-    safe = torch.where(zero[..., None], torch.zeros((), dtype=x.dtype), powers).sum(-1)
-    at_zero = root(torch.zeros((), dtype=x.dtype), p)
-    return torch.where(zero, at_zero, root(torch.where(zero, torch.ones((), dtype=x.dtype), safe), p)).to(
-        input.dtype
-    )
+    with torch.no_grad():
+        zero = torch.where(inside, raised(values, p), 0.0).sum(-1) == 0
+    values = torch.where(zero[..., None], 1.0, values)  # their gradient would be 0 times infinity
+    sums = torch.where(inside, raised(values, p), 0.0).sum(-1)
+    return torch.where(zero, root(torch.zeros((), dtype=x.dtype), p), root(sums, p)).to(input.dtype)
