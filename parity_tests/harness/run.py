@@ -198,7 +198,7 @@ class Planned:
         options, started = run.options, time.process_time()
         verdict = run_checks(self.spec, case, candidate, precision=options.precision)
         seconds = time.process_time() - started
-        judgement = self._judge(verdict.errors)
+        judgement = self.judge(verdict.errors)
         record = report.record_of(verdict, judgement, self.spec.family, candidate.device, seconds)
         record_property(PROPERTY, record)
         if judgement.unexpected:
@@ -222,7 +222,7 @@ class Planned:
             names = ", ".join(record["tells_nothing"])
             pytest.skip(f"uninformative: the bound of {names} is wider than its values")
 
-    def _judge(self, errors: Sequence[ParityError]) -> Judgement:
+    def judge(self, errors: Sequence[ParityError]) -> Judgement:
         """What the ledger says.  An error that torch itself makes on this case, to the bit, and is known for,
         is explained as well: a stand-in that calls torch has inherited it."""
         run, device = self.run, self.candidate.device
