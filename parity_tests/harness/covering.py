@@ -244,9 +244,9 @@ class _Cover:
             chosen[self.offsets[axis] + value] = 1
         for axis in self.random.permutation([axis for axis in range(len(self.sizes)) if axis not in fixed]):
             size, offset = self.sizes[axis], self.offsets[axis]
-            touched = self.uncovered[offset : offset + size].reshape(-1, len(chosen)) @ chosen
+            touched = self.uncovered[offset : offset + size] @ chosen  # one small product a value: no threads
             # gain[value, candidate]: the triples that the value would newly cover with those chosen, twice
-            gain = np.einsum("vfc,fc->vc", touched.reshape(size, -1, CANDIDATES), chosen)
+            gain = np.einsum("vfc,fc->vc", touched, chosen)
             choices = [*rows[:axis], np.arange(size)[:, None], *rows[axis + 1 :]]
             for table in self.feasibility.tables_of[axis]:
                 gain = np.where(table.allows(choices), gain, -np.inf)
