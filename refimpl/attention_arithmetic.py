@@ -73,7 +73,7 @@ class Loops:
 
     def total(self, operand: Any) -> Any:
         """The sum over all axes but the last."""
-        return operand.reshape(-1, operand.shape[-1]).sum(axis=0)
+        return operand.reshape(math.prod(operand.shape[:-1]), operand.shape[-1]).sum(axis=0)
 
     def mean(self, operand: Any, axis: int) -> Any:
         return operand.sum(axis=axis) / operand.shape[axis]
@@ -211,4 +211,4 @@ def _size(operand: Bounded) -> np.ndarray:
 
 
 def _matrix(operand: Bounded) -> Bounded:
-    return operand.reshape(-1, operand.value.shape[-1])
+    return operand.reshape(math.prod(operand.value.shape[:-1]), operand.value.shape[-1])

@@ -149,7 +149,8 @@ class Eager:
     def _gradients(
         self, spec: LayerSpec, case: Case, inputs: tuple, tensors: Mapping, outputs: tuple
     ) -> dict[str, torch.Tensor]:
-        """Gradients of every input and parameter for a random upstream gradient, by the reference's names."""
+        """Gradients of every input and parameter for a random upstream gradient of every real output, by the
+        reference's names."""
         names = input_gradient_names(inputs)
         wanted = {names[i]: tensor for i, tensor in enumerate(inputs) if tensor.requires_grad}
         wanted |= {f"grad_{name}": tensor for name, tensor in tensors.items()}
@@ -170,7 +171,11 @@ class Eager:
             )
             for i, output in enumerate(real)
         ]
-        gradients = torch.autograd.grad(real, list(wanted.values()), upstream, allow_unused=True)
+        # An output without a gradient function hands nothing on, which the numbers will show.
+        pairs = [pair for pair in zip(real, upstream, strict=True) if pair[0].requires_grad]
+        gradients = torch.autograd.grad(
+            [output for output, _ in pairs], list(wanted.values()), [up for _, up in pairs], allow_unused=True
+        )
         return {name: tensor for name, tensor in zip(wanted, gradients, strict=True) if tensor is not None}
 
 
