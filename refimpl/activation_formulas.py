@@ -168,7 +168,8 @@ def celu(x, alpha=1.0):
 
 
 def celu_gradient(g, x, alpha):
-    return g * exp(x / alpha) if x <= 0 else g
+    """NaN for an infinite alpha, like the output."""
+    return g * (alpha * (exp(x / alpha) / alpha)) if x <= 0 else g
 
 
 def sigmoid(x):

@@ -118,7 +118,7 @@ def _hardsigmoid(x, inplace):
 _BY_HAND: dict[str, Callable] = {
     "relu": lambda x, inplace: torch.where(x <= 0, 0.0, x),
     "hardtanh": _hardtanh,
-    "relu6": lambda x: _hardtanh(x, 0.0, 6.0, False),
+    "relu6": lambda x, inplace=False: _hardtanh(x, 0.0, 6.0, False),
     "hardsigmoid": _hardsigmoid,
     "selu": lambda x, inplace: SELU_SCALE * torch.where(x <= 0, SELU_ALPHA * _expm1(_negative(x)), x),
     "elu": lambda x, alpha, inplace: torch.where(x <= 0, alpha * _expm1(_negative(x)), x),

@@ -6,6 +6,8 @@ does not matter whether an implementation rounds them first; slopes and factors 
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -93,6 +95,31 @@ def _rejection(
 _UNKNOWN = _rejection("unknown_argument", TypeError, slope=2.0)
 
 
+def _infinite(required: Mapping[str, Any], scalars: Mapping[str, tuple]) -> tuple[Corner, ...]:
+    """Each scalar argument that may be any number, at infinity."""
+    names = [name for name, values in scalars.items() if isinstance(values[0], float)]
+    return tuple(
+        Corner(f"{name}_infinite", built=Built({**required, name: math.inf}, ((34,),))) for name in names
+    )
+
+
+def _in_place(reference: Callable[..., Any], negative: str | None) -> tuple[dict[str, tuple], tuple]:
+    """The axis `inplace` of a layer that has the argument, and its constraint.
+
+    negative  the argument that must not be negative in place
+    """
+    if "inplace" not in inspect.signature(reference).parameters:
+        return {}, ()
+    if negative is None:
+        return {"inplace": (False, True)}, ()
+
+    def told_apart(inplace: bool, value: Any) -> bool:
+        return not inplace or min(value if isinstance(value, tuple) else (value,)) > 0
+
+    reason = "torch refuses the gradient in place where the output does not tell its branch"
+    return {"inplace": (False, True)}, (Constraint(("inplace", negative), told_apart, reason),)
+
+
 def _build(names: tuple[str, ...], defaults: Mapping[str, Any], row: Mapping[str, Any]) -> Built:
     """Scalar arguments that differ from torch's defaults; an axis of several arguments holds tuples."""
     arguments: dict[str, Any] = {}
@@ -113,32 +140,45 @@ def _elementwise(
     is_function: bool = False,
     keeps_channels_last: bool = True,
     corners: tuple[Corner, ...] = (),
+    negative: str | None = None,
+    in_place: bool = True,
+    infinite: bool = True,
     **scalars: tuple,
 ) -> LayerSpec:
     """A layer without parameters.
 
-    scalars  argument -> values, torch's default first; names of arguments that go together are joined by `__`
-    tiny     whether the formula keeps any digit of inputs near 0
+    scalars   argument -> values, torch's default first; arguments that go together are joined by `__`
+    negative  the axis whose negative values torch refuses in place
+    in_place  whether `inplace` is swept
+    infinite  whether scalars are also tried at infinity
+    tiny      whether the formula keeps any digit of inputs near 0
     """
-    axes = {axis.replace("__", " "): values for axis, values in scalars.items()}
+    reference = getattr(refimpl, "ReLU6" if is_function else name)
+    places, refused = _in_place(reference, negative) if in_place else ({}, ())
+    axes = {axis.replace("__", " "): values for axis, values in (scalars | places).items()}
     defaults = {
         name: value
         for axis, values in axes.items()
         for name, value in zip(axis.split(), values[0] if " " in axis else (values[0],), strict=True)
     }
-    required = defaults if name == "Threshold" else {}  # its arguments have no defaults
+    scalar_defaults = {name: value for name, value in defaults.items() if name != "inplace"}
+    required = scalar_defaults if name == "Threshold" else {}  # its arguments have no defaults
     return LayerSpec(
         name=name,
         family="activation",
-        reference=getattr(refimpl, "ReLU6" if is_function else name),
+        reference=reference,
         axes=_AXES
         | ({} if tiny else {"data": ("normal", "wide", "breakpoints")})
         | axes
         | ({} if mode == "train" else {"mode": (mode,)}),
         factorial=(),
-        build=partial(_build, tuple(axes), {} if required else defaults),
-        constraints=_CONSTRAINTS,
-        corners=(*_corners(required, networks), *corners),
+        build=partial(_build, tuple(axes), {"inplace": False} if required else defaults),
+        constraints=(*_CONSTRAINTS, *refused),
+        corners=(
+            *_corners(required, networks),
+            *(_infinite(required, scalars) if infinite else ()),
+            *corners,
+        ),
         rejections=(*rejections, _rejection("unknown_argument", TypeError, slope=2.0, **required)),
         functions=(function,),
         values=partial(values, breakpoints),
@@ -155,13 +195,16 @@ def _not_a_number(name: str, **others: Any) -> Rejection:
 _LENET = {"lenet5_1": (1, 6, 28, 28), "lenet5_2": (1, 16, 10, 10)}
 _RELU = {"alexnet_1": (1, 96, 55, 55), "resnet18_layer1": (1, 64, 56, 56), "resnet18_layer4": (1, 512, 7, 7)}
 
+# In place, the gradient can only be had from the stored output plus alpha, and has its rounding: not swept.
+_FROM_OUTPUT = False
+
 _PLAIN = (
     _elementwise("ReLU", "relu", networks=_RELU),
     _elementwise("ReLU6", "hardtanh", lambda: (6.0,)),
     _elementwise("relu6", "relu6", lambda: (6.0,), is_function=True),
     _elementwise("Hardsigmoid", "hardsigmoid", lambda: (3.0, -3.0)),
     _elementwise("Hardswish", "hardswish", lambda: (3.0, -3.0, -1.5)),
-    _elementwise("SELU", "selu"),
+    _elementwise("SELU", "selu", in_place=_FROM_OUTPUT),
     _elementwise("Sigmoid", "sigmoid", networks=_LENET),
     _elementwise("LogSigmoid", "logsigmoid", keeps_channels_last=False),
     _elementwise("SiLU", "silu"),
@@ -212,12 +255,15 @@ _WITH_SCALARS = (
         "softshrink",
         lambda lambd=0.5: (lambd, -lambd),
         (_not_a_number("lambd"), _rejection("negative_lambd", RuntimeError, lambd=-0.25)),
+        infinite=False,
         lambd=(0.5, 0.0, 1.25),
     ),
     _elementwise(
         "LeakyReLU",
         "leaky_relu",
         rejections=(_not_a_number("negative_slope"),),
+        negative="negative_slope",
+        infinite=False,
         negative_slope=(0.01, 0.3, -0.5, 2.0),
     ),
     _elementwise(
@@ -229,9 +275,16 @@ _WITH_SCALARS = (
         ),
         mode="eval",
         keeps_channels_last=False,
+        negative="lower upper",
         lower__upper=((1 / 8, 1 / 3), (0.1, 0.9), (-0.5, -0.2), (0.25, 0.25)),
     ),
-    _elementwise("ELU", "elu", rejections=(_not_a_number("alpha"),), alpha=(1.0, 0.3, -2.0, 100.0)),
+    _elementwise(
+        "ELU",
+        "elu",
+        rejections=(_not_a_number("alpha"),),
+        in_place=_FROM_OUTPUT,
+        alpha=(1.0, 0.3, -2.0, 100.0),
+    ),
     _elementwise(
         "CELU",
         "celu",
@@ -239,6 +292,7 @@ _WITH_SCALARS = (
             _not_a_number("alpha"),
             _rejection("alpha_0", RuntimeError, "the message speaks of a ZeroDivisionError", alpha=0.0),
         ),
+        in_place=_FROM_OUTPUT,
         alpha=(1.0, 0.7, -2.0, 3.0),
     ),
     _elementwise(
@@ -246,6 +300,7 @@ _WITH_SCALARS = (
         "softplus",
         lambda beta=1.0, threshold=20.0: (threshold / beta,),
         (_not_a_number("beta"),),
+        infinite=False,
         beta=(1.0, 2.0, 0.7, -1.5),
         threshold=(20.0, 3.0, 0.5),
     ),

@@ -23,7 +23,8 @@ def values(
     """Inputs of the regimes that activations need; None for the general way."""
     if not name.startswith("input") or case.data not in _REGIMES:
         return None
-    points = _neighbourhoods(breakpoints(**dict(case.arguments)), case.dtype)
+    scalars = {name: value for name, value in case.arguments if name != "inplace"}
+    points = _neighbourhoods(breakpoints(**scalars), case.dtype)
     return np.resize(_REGIMES[case.data](rng, rng.standard_normal(shape).ravel(), points, case.dtype), shape)
 
 

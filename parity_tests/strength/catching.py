@@ -1,0 +1,74 @@
+"""How a fault is caught: the cases of its layers, in the order in which a run would show it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from parity_tests.faults.fault import Fault
+from parity_tests.harness.candidates import Eager, StandIns
+from parity_tests.harness.cases import Case, sweep_of
+from parity_tests.harness.checks import run_checks
+from parity_tests.harness.deviations import in_force, judge, ledger
+from parity_tests.harness.findings import ParityError
+from parity_tests.harness.options import RunOptions
+from parity_tests.specs import spec_named
+from parity_tests.specs.spec import LayerSpec
+
+
+@dataclass(frozen=True)
+class Catch:
+    """The first failing case of a fault in a layer; `check` is '' where all cases passed."""
+
+    layer: str
+    check: str
+    case: str
+    cases: int
+    seconds: float
+    message: str = ""
+
+
+def small_cases(spec: LayerSpec, candidate: Eager, options: RunOptions | None = None) -> list[Case]:
+    """A layer's cases that a candidate reaches, without those of real size; rows and corners in turn."""
+    cases = [
+        case
+        for case in sweep_of(spec, options or RunOptions()).cases
+        if not case.name.startswith("network_") and candidate.reaches(spec, case)
+    ]
+    rows, corners = ([case for case in cases if bool(case.name) == named] for named in (False, True))
+    return [case for pair in itertools.zip_longest(rows, corners) for case in pair if case is not None]
+
+
+def unknown_of_torch(case: Case, errors: list[ParityError]) -> list[ParityError]:
+    """What is left of the errors when torch's own known deviations are taken off."""
+    known = in_force(ledger(), "eager", "cpu", torch.__version__)
+    return list(judge(known, case.id, errors).unexpected)
+
+
+def first_catch(spec: LayerSpec, cases: Iterable[Case], candidate: Eager, check: str = "") -> Catch:
+    """The first of the cases in which a check (`check`, unless it is '') finds a fault."""
+    started, tried = time.perf_counter(), 0
+    for tried, case in enumerate(cases, 1):
+        found = unknown_of_torch(case, run_checks(spec, case, candidate).errors)
+        found = [error for error in found if check in ("", error.check)]
+        if found:
+            seconds = time.perf_counter() - started
+            return Catch(spec.name, found[0].check, case.id, tried, seconds, found[0].message)
+    return Catch(spec.name, "", "", tried, time.perf_counter() - started)
+
+
+def catches(name: str, fault: Fault, first: Mapping[str, str] | None = None) -> Iterator[Catch]:
+    """The catch of a fault in each of its layers.
+
+    `first` names, for a layer, the case to be tried before the others: the one that is known to show it.
+    """
+    for layer in fault.layers:
+        candidate, spec = StandIns(name, fault.stand_ins), spec_named(layer)
+        cases = small_cases(spec, candidate)
+        wanted = (first or {}).get(layer)
+        cases.sort(key=lambda case: case.id != wanted)
+        yield first_catch(spec, cases, candidate, fault.caught_by)
