@@ -11,7 +11,7 @@ Source: torch.nn.AdaptiveLogSoftmaxWithLoss; Grave et al., arXiv:1609.04309, sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -19,81 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from refimpl.attention_arithmetic import Bounds, Loops
-from refimpl.error_bounds import FLOATS, Bounded, Contract
-from refimpl.floats import outward
+from refimpl.adaptive_softmax_arithmetic import BoundedRows, Rows
+from refimpl.error_bounds import Bounded, Contract
 from refimpl.linear import Linear
-from refimpl.loss_bounds import put, sum_of
 from refimpl.module import Module
-from refimpl.softmax import STORED_LOGARITHM, log_softmax, log_softmax_backward
+from refimpl.softmax import STORED_LOGARITHM
 from refimpl.taps import float_array
 
 __all__ = ["AdaptiveLogSoftmaxWithLoss"]
-
-
-class Rows(Loops):
-    """The references of the parts, for arrays whose rows are samples."""
-
-    def log_softmax(self, input: Any) -> Any:
-        return log_softmax(input, 1)
-
-    def log_softmax_gradient(self, grad_output: Any, input: Any, output: Any) -> Any:
-        return log_softmax_backward(grad_output, input, 1)[0]
-
-    def joined(self, move: Callable, *operands: Any) -> Any:
-        """What `move` makes of several arrays at once."""
-        return move(*operands)
-
-    def row_sums(self, operand: Any) -> Any:
-        return operand.sum(axis=1)
-
-    def share(self, operand: Any, count: int) -> Any:
-        """Divided by a count."""
-        return operand / np.float64(count)
-
-    def total_of(self, operand: Any) -> Any:
-        """The sum of a vector."""
-        return operand.sum()
-
-
-class BoundedRows(Bounds):
-    """The same in Bounded arithmetic; the result of every operation is stored."""
-
-    def log_softmax(self, input: Bounded) -> Bounded:
-        """The input minus its largest element: any number near that would do, so it has no error of its
-        own."""
-        distance = input - self.exact(input.value.max(axis=1, keepdims=True, initial=-np.inf))
-        total = distance.exp().sum(1, keepdims=True)
-        early = self.contract.algorithm == STORED_LOGARITHM
-        logarithm = put(put(total).log()) if early else total.log()
-        return put(distance - logarithm)
-
-    def log_softmax_gradient(self, grad_output: Bounded, input: Bounded, output: Bounded) -> Bounded:
-        return put(grad_output - output.exp() * grad_output.sum(1, keepdims=True))
-
-    def joined(self, move: Callable, *operands: Bounded) -> Bounded:
-        value, error = (move(*(getattr(x, name) for x in operands)) for name in ("value", "error"))
-        return Bounded(value, error, self.contract)
-
-    def row_sums(self, operand: Bounded) -> Bounded:
-        return put(operand.sum(1))
-
-    def share(self, operand: Bounded, count: int) -> Bounded:
-        """Multiplied by the reciprocal, which is one rounding more than a division."""
-        return put(operand * (1.0 / self.exact(float(count))))
-
-    def total_of(self, operand: Bounded) -> Bounded:
-        return operand.sum()
-
-    def add(self, *operands: Bounded) -> Bounded:
-        """In any order, each partial sum stored."""
-        if len(operands) == 1:
-            return operands[0]
-        total = sum_of(*operands)
-        size = sum(np.abs(x.value) + x.error for x in operands)
-        stores = (len(operands) - 1) * FLOATS[self.contract.store].half_spacing(outward(size))
-        error = np.where(np.isfinite(total.value), outward(total.error + stores), 0.0)
-        return replace(total, error=error)
 
 
 class AdaptiveLogSoftmaxWithLoss(Module):
@@ -268,13 +201,13 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
 
 def _predicted(logarithms: Bounded) -> Bounded:
-    """The place of the largest number of each row; any place where rounding decides between two."""
+    """The place of the largest number of each row; any where rounding decides, and in a row with NaN."""
     value, error = logarithms.value, logarithms.error
     place = value.argmax(axis=1)
     chosen = np.arange(value.shape[1]) == place[:, None]
     least = np.where(chosen, value - error, np.inf).min(axis=1)
-    open_ = least <= np.where(chosen, -np.inf, value + error).max(axis=1, initial=-np.inf)
-    return replace(logarithms.contract.exact(place), error=np.where(open_, float(value.shape[1]), 0.0))
+    sure = least > np.where(chosen, -np.inf, value + error).max(axis=1)
+    return replace(logarithms.contract.exact(place), error=np.where(sure, 0.0, float(value.shape[1])))
 
 
 def _at(arithmetic: Any, x: Any, rows: Any) -> Any:

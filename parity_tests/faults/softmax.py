@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from parity_tests.faults import adaptive_softmax
 from parity_tests.faults.fault import Control, Fault
 
 PLAIN = ("Softmax", "Softmin", "LogSoftmax")
@@ -319,6 +320,7 @@ FAULTS = (
     Fault(
         "any_rank", "an input of any rank is accepted", {"Softmax2d": _AnyRank}, "rejection", ("Softmax2d",)
     ),
+    *adaptive_softmax.FAULTS,
 )
 
 CONTROLS = (
@@ -347,4 +349,5 @@ CONTROLS = (
         LAYERS,
     ),
     Control("float64_rounded_once", "everything in float64, rounded once", _as(_in_float64), LAYERS),
+    *adaptive_softmax.CONTROLS,
 )

@@ -1,4 +1,4 @@
-"""Specifications of Softmax, Softmin, Softmax2d and LogSoftmax."""
+"""Specifications of Softmax, Softmin, Softmax2d and LogSoftmax, and of the adaptive log-softmax."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 import refimpl
 from parity_tests.harness.covering import Constraint
+from parity_tests.specs import adaptive_softmax
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, Rejection, layouts
 
 _SHAPES = {
@@ -196,4 +197,5 @@ SPECS = (
         values=_values,
     ),
     _softmax("LogSoftmax", "log_softmax"),
+    *adaptive_softmax.SPECS,
 )
