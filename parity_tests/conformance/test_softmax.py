@@ -1,9 +1,5 @@
 """Every case of the softmax layers, with every check."""
 
-from parity_tests.harness.plugin import try_case
+from parity_tests.harness.items import Cases
 
-FAMILY = "softmax"
-
-
-def test_parity(parity_trial, record_property):
-    try_case(parity_trial, record_property)
+test_parity = Cases("softmax")

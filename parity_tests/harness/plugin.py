@@ -7,22 +7,19 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from parity_tests.harness.items import PROPERTY, CaseItem, Cases
 from parity_tests.harness.options import OptionError, add_options, parse
 
 if TYPE_CHECKING:
     from parity_tests.harness.run import Run
 
-CONFORMANCE = "parity_trial"  # the fixture by which a test asks to be given every case of its family
 CAUGHT = "caught"  # the property with which a test of the fault catalogue reports a catch
-PROPERTY = (
-    "parity"  # under which a record travels with its test report, and a worker's plans with its farewell
-)
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 HOME = Path(__file__).parents[1]
 
@@ -72,47 +69,30 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [*options.lines(), *device_lines(options)]
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if CONFORMANCE in metafunc.fixturenames:
-        planned = run_of(metafunc.config).plan(metafunc.module.FAMILY)
-        metafunc.parametrize(CONFORMANCE, planned, ids=[trial.id for trial in planned])
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A family without a case for this candidate gives no test at all, instead of one that looks skipped."""
-    empty = {item for item in items if _is_conformance(item) and not hasattr(_planned(item), "case")}
-    if empty:
-        config.hook.pytest_deselected(items=list(empty))
-        items[:] = [item for item in items if item not in empty]
-
-
-def _is_conformance(item: Any) -> bool:
-    return CONFORMANCE in getattr(item, "fixturenames", ()) and hasattr(item, "callspec")
-
-
-def _planned(item: Any) -> Any:
-    return item.callspec.params[CONFORMANCE]
+def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[pytest.Item] | None:
+    return list(obj.items(collector, name, run_of(collector.config))) if isinstance(obj, Cases) else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if RUN in session.config.stash:
-        session.config.stash[RUN].selected = sum(map(_is_conformance, session.items))
+        session.config.stash[RUN].selected = sum(isinstance(item, CaseItem) for item in session.items)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _arithmetic(request: pytest.FixtureRequest) -> Iterator[None]:
-    if RUN not in request.config.stash:
-        yield
-        return
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    if RUN not in session.config.stash:
+        return (yield)
     from parity_tests.harness.devices import pinned
 
-    with pinned(request.config.stash[RUN].options.precision):
-        yield
+    with pinned(session.config.stash[RUN].options.precision):
+        return (yield)
 
 
-def try_case(planned: Any, record_property: Any) -> None:
-    """What a conformance test does with the case it is given."""
-    planned.try_it(record_property)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    if not isinstance(item, CaseItem):
+        return None
+    item.run_and_report(nextitem)
+    return True
 
 
 class Collector:

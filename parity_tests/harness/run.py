@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -21,7 +21,6 @@ from parity_tests.harness.deviations import Deviation, Judgement
 from parity_tests.harness.findings import ParityError
 from parity_tests.harness.loading import make_candidate
 from parity_tests.harness.options import RunOptions
-from parity_tests.harness.plugin import PROPERTY
 from parity_tests.harness.repro import failure_text
 from parity_tests.specs import family
 from parity_tests.specs.spec import LayerSpec
@@ -192,7 +191,7 @@ class Planned:
     def id(self) -> str:
         return f"{self.case.id}-{self.candidate.device.replace(':', '')}"
 
-    def try_it(self, record_property: Any) -> None:
+    def try_it(self, take_record: Callable[[dict], None]) -> None:
         """Run all checks; then fail, expect the failure, skip what tells nothing, or pass."""
         run, case, candidate = self.run, self.case, self.candidate
         options, started = run.options, time.process_time()
@@ -200,7 +199,7 @@ class Planned:
         seconds = time.process_time() - started
         judgement = self.judge(verdict.errors)
         record = report.record_of(verdict, judgement, self.spec.family, candidate.device, seconds)
-        record_property(PROPERTY, record)
+        take_record(record)
         if judgement.unexpected:
             pytest.fail(
                 failure_text(self.spec, case, candidate, judgement.unexpected, options), pytrace=False
