@@ -5,6 +5,7 @@ torch.nn's (`Conv2d`).  Arrays go in and come out; floating types are widened to
 """
 
 from refimpl.activation import *  # noqa: F403
+from refimpl.adaptive_softmax import *  # noqa: F403
 from refimpl.attention import *  # noqa: F403
 from refimpl.conv import *  # noqa: F403
 from refimpl.dropout import *  # noqa: F403
