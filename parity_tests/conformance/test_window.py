@@ -3,15 +3,12 @@
 import pytest
 
 from parity_tests.harness.fractional_law import CALLS, LAYERS, check_fractional_law, law_case
-from parity_tests.harness.plugin import RUN, try_case
+from parity_tests.harness.items import Cases
+from parity_tests.harness.plugin import RUN
 from parity_tests.specs import spec_named
 from parity_tests.specs.spec import DTYPES
 
-FAMILY = "window"
-
-
-def test_parity(parity_trial, record_property):
-    try_case(parity_trial, record_property)
+test_parity = Cases("window")
 
 
 @pytest.mark.parametrize("call", CALLS)
