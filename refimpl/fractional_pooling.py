@@ -95,17 +95,18 @@ class Fractional(RegionMaxima):
             )
         return samples[:batch]
 
-    def _axes(self, axis: int) -> Iterator[tuple[int, int, int, Fraction]]:
-        """Size, kernel, outputs and sample of an axis, plane by plane.  In 2-d torch's first sample is the
-        last axis's."""
+    def _axis(self, axis: int) -> tuple[tuple[int, int, int], list[Fraction], np.ndarray]:
+        """Size, kernel and outputs of an axis, its different samples, and which of them each plane has.
+        In 2-d torch's first sample is the last axis's."""
         place = self.rank - 1 - axis if self.rank == 2 else axis
-        size = self.input.shape[5 - self.rank + axis]
-        for sample in self.samples[:, :, place].ravel():
-            yield size, self.kernel[axis], self.wanted[axis], Fraction(float(sample))
+        samples, of_plane = np.unique(self.samples[:, :, place].ravel(), return_inverse=True)
+        lengths = self.input.shape[5 - self.rank + axis], self.kernel[axis], self.wanted[axis]
+        return lengths, [Fraction(float(sample)) for sample in samples], of_plane.ravel()
 
     def _starts(self, axis: int) -> np.ndarray:
-        rows = [starts(*plane) for plane in self._axes(axis)]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), self.wanted[axis])
+        lengths, samples, of_plane = self._axis(axis)
+        rows = [starts(*lengths, sample) for sample in samples]
+        return np.array(rows, dtype=np.int64).reshape(len(rows), self.wanted[axis])[of_plane]
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
         """As of any maximum, once it is certain that no candidate can find another window."""
@@ -116,10 +117,11 @@ class Fractional(RegionMaxima):
     def _demand_certain_windows(self, contract: Contract) -> None:
         slack = Fraction(float(gamma(4, FLOATS[contract.accumulate].roundoff)))
         for axis in range(self.rank):
-            for size, kernel, outputs, sample in set(self._axes(axis)):
-                step = _step(size, kernel, outputs)
-                exact = step.denominator & (step.denominator - 1) == 0
-                for place in (*_places(size, kernel, outputs, sample), sample * step):
+            lengths, samples, _ = self._axis(axis)
+            step = _step(*lengths)
+            exact = step.denominator & (step.denominator - 1) == 0
+            for sample in samples:
+                for place in (*_places(*lengths, sample), sample * step):
                     if place and not exact and abs(place - round(place)) <= slack * place:
                         raise SuiteError(
                             f"{self.name}: sample {float(sample)} puts a window so near a whole number "
@@ -164,7 +166,6 @@ def _functions(rank: int) -> tuple:
         kernel_size,
         output_size=None,
         output_ratio=None,
-        return_indices=False,
         _random_samples=None,
     ):
         call = Fractional(rank, input, kernel_size, output_size, output_ratio, _random_samples)

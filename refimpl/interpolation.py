@@ -134,16 +134,20 @@ class Interpolation(Lifted):
         self, contract: Contract, up: np.ndarray, around: Samples, tables: list
     ) -> dict[str, Bounded]:
         """Nearest modes copy.  Where rounding can move a coordinate over a whole number the output may be
-        any of the elements that it could read, and its gradient may go to any of them."""
+        any of the elements that it could read, and its gradient may go to any of them: an element that m
+        outputs may choose besides its own n has a sum of n + m terms at most."""
         geometry, weights = self._plain(self.input)
         output = read_output(geometry, self.input, *weights)
         one = geometry._replace(batch=1, channels=1)
-        counts = read_input(one, self.sizes, np.ones((1, 1, *around.outputs)), *weights)
+        ones = np.ones((1, 1, *around.outputs))
+        counts = read_input(one, self.sizes, ones, *weights)
         backward = partial(read_input, geometry, self.sizes)
         sums = multilinear(backward, (up, *weights), np.maximum(counts - 1, 0)).bounded(contract)
         error = distances(around, output, self.input, *tables)
         doubt = contested_gradients(around, self.sizes, up, *tables)
-        more = doubt + gamma(counts + 2, contract.u) * doubt
+        others = contested_gradients(around._replace(batch=1, channels=1), self.sizes, ones, *tables)
+        assert sums.products is not None
+        more = doubt + gamma(counts + others, contract.u) * (sums.products.magnitude + doubt)
         widened = np.where(doubt > 0, contract.stored(sums.value, outward(sums.error + more)), sums.error)
         copied = contract.copied(output) if not error.any() else Bounded(output, error, contract)
         return {

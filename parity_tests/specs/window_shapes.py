@@ -19,9 +19,8 @@ _SIZES = {"many_channels": {1: (6,), 2: (6, 7), 3: (4, 5, 6)}, "long": {1: (70,)
 LEAD: dict[str, tuple[int, ...]] = {
     "batch_3": (3, 2),
     "unbatched": (4,),
-    "one_channel": (1, 1),
     "many_channels": (2, 17),
-    "long": (1, 2),
+    "long": (1, 1),
     "batch_0": (0, 2),
 }
 SHAPES = tuple(LEAD)

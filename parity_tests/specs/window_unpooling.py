@@ -29,9 +29,8 @@ _POOLED_LONG: dict[int, tuple[int, ...]] = {1: (33,), 2: (3, 17), 3: (2, 3, 9)}
 _POOLED_LEAD = {
     "batch_3": (3, 2),
     "unbatched": (4,),
-    "one_channel": (1, 1),
     "many_channels": (2, 9),
-    "long": (1, 2),
+    "long": (1, 1),
     "batch_0": (0, 2),
 }
 
@@ -123,8 +122,8 @@ def _unpool_corners(rank: int) -> tuple[Corner, ...]:
             "duplicates_in_overlapping_windows", (2, 3, *_POOLED[rank]), "duplicates", kernel_size=3, stride=2
         ),
         plain("axis_beyond_65536", (1, 2, *ones[1:], 40_000), dtypes=few, kernel_size=(*ones[1:], 2)),
-        plain("batch_beyond_65536", (66_000, 1, *ones[1:], 2), dtypes=few, kernel_size=(*ones[1:], 2)),
-        plain("channels_beyond_65536", (1, 66_000, *ones[1:], 2), dtypes=few, kernel_size=(*ones[1:], 2)),
+        plain("batch_beyond_65536", (66_000, 1, *ones[1:], 2), dtypes=few[:1], kernel_size=(*ones[1:], 2)),
+        plain("channels_beyond_65536", (1, 66_000, *ones[1:], 2), dtypes=few[:1], kernel_size=(*ones[1:], 2)),
         plain("subnormal_values", (2, 3, *_POOLED[rank]), "subnormal"),
     )
 
