@@ -22,5 +22,8 @@ from refimpl.softmax import *  # noqa: F403
 from refimpl.sparse import *  # noqa: F403
 from refimpl.taps import execution
 from refimpl.transformer import *  # noqa: F403
+from refimpl.transformer_stack import *  # noqa: F403
+from refimpl.vision import *  # noqa: F403
+from refimpl.window import *  # noqa: F403
 
 __all__ = ["execution"]

@@ -16,9 +16,9 @@ import numpy as np
 from refimpl.activation import gelu, gelu_backward, relu, relu_backward
 from refimpl.attention import Attention
 from refimpl.attention_bounds import bounded_attention, bounded_gradients, product, transposed
-from refimpl.error_bounds import Bounded, Contract, gamma, inverse_deviation
-from refimpl.floats import outward
+from refimpl.error_bounds import Bounded, Contract
 from refimpl.group_norm import layer_norm, layer_norm_backward
+from refimpl.layer_norm_bounds import LayerNormBounds
 from refimpl.linear import linear, linear_backward
 from refimpl.taps import float_array
 
@@ -123,52 +123,13 @@ class Bounds:
         return bounded_gradients(operands, results, grad_output, scale, grad_weights)[:3]
 
     def norm(self, input: Bounded, weight: Any, bias: Any, eps: float) -> Bounded:
-        mean, inverse = self._statistics(input, eps)
-        result = (input - mean) * inverse * self.exact(weight)
-        result = result if bias is None else result + self.exact(bias)
-        size = (_size(input) + _size(mean)) * _size(inverse) * np.abs(weight)
-        size = size if bias is None else size + np.abs(bias)
-        return self._expanded(result, size, 6).store()
+        bias = None if bias is None else self.exact(bias)
+        return LayerNormBounds(input, eps).output(self.exact(weight), bias).store()
 
     def norm_gradients(self, grad_output: Bounded, input: Bounded, weight: Any, eps: float) -> tuple:
-        mean, inverse = self._statistics(input, eps)
-        count, steep = input.value.shape[-1], _size(inverse)
-        centered, up = input - mean, grad_output * self.exact(weight)
-        projection = (up * centered).sum(-1, keepdims=True) * inverse * inverse / count
-        result = (up - up.sum(-1, keepdims=True) / count - centered * projection) * inverse
-        far = _size(input) + _size(mean)
-        slope = (_size(up) * far).mean(-1, keepdims=True) * steep * steep
-        size = (_size(up) + slope * far + _size(up).mean(-1, keepdims=True)) * steep
-        grad_input = self._expanded(result, size, count + 12).store()
-        grad_weight = _matrix(grad_output * (centered * inverse)).sum(0)
-        size = (_size(grad_output) * far * steep).reshape(-1, count)
-        grad_weight = self._expanded(grad_weight, size.sum(0), len(size) + 6).store()
-        return grad_input, grad_weight, self.total(grad_output)
-
-    def _statistics(self, input: Bounded, eps: float) -> tuple[Bounded, Bounded]:
-        """Mean and 1 / sqrt(variance + eps) of numbers that are off themselves, in two passes or by updates.
-
-        As `error_bounds.statistics`, whose e and P are taken for the largest numbers that a candidate may
-        have; to that what their errors d can do: mean|d|, and 2 deviation rms(d) + rms(d)^2."""
-        value, off = input.value, input.error
-        count = value.shape[-1]
-        roundings = count + 4 * (1 + math.ceil(math.log2(max(1, count))))
-        mean = value.mean(-1, keepdims=True)
-        variance = np.square(value - mean).mean(-1, keepdims=True)
-        far, eta = np.sqrt(np.square(off).mean(-1, keepdims=True)), count * self.contract.eta
-        own = gamma(roundings, self.contract.u) * (np.abs(value) + off).mean(-1, keepdims=True) + eta
-        deviation = np.sqrt(variance) + far
-        moved = own**2 + (1 + math.sqrt(2)) * own * deviation
-        spread = moved + gamma(roundings + 4, self.contract.u) * (deviation**2 + moved) + eta
-        spread = spread + 2 * np.sqrt(variance) * far + far**2
-        bounded = Bounded(variance, outward(spread, count + 8), self.contract)
-        own = own + off.mean(-1, keepdims=True)
-        return Bounded(mean, outward(own, count + 8), self.contract), inverse_deviation(bounded, eps)
-
-    def _expanded(self, result: Bounded, size: np.ndarray, roundings: int) -> Bounded:
-        """As implementations do that multiply the input and its mean with the slope one by one."""
-        more = gamma(roundings, self.contract.u) * size + roundings * self.contract.eta
-        return Bounded(result.value, outward(result.error + more), self.contract)
+        norm = LayerNormBounds(input, eps)
+        grad_input = norm.input_gradient(grad_output, self.exact(weight)).store()
+        return grad_input, norm.weight_gradient(grad_output).store(), self.total(grad_output)
 
     def activation(self, name: str, input: Bounded) -> Bounded:
         if name == "relu":
@@ -203,11 +164,6 @@ class Bounds:
 
     def divided(self, operand: Bounded, by: float) -> Bounded:
         return (operand / by).store()
-
-
-def _size(operand: Bounded) -> np.ndarray:
-    """The largest magnitude of what a candidate may have."""
-    return np.abs(operand.value) + operand.error
 
 
 def _matrix(operand: Bounded) -> Bounded:

@@ -23,7 +23,86 @@ from refimpl.multihead_attention import Call, MultiheadAttention, named
 __all__ = ["TransformerDecoderLayer", "TransformerEncoderLayer"]
 
 
-class _Layer(Module):
+class Composite(Module):
+    """What is made of attentions: written once in the operations of an arithmetic, evaluated with `Loops` and
+    with `Bounds`.
+
+    A class derived from it names its `parts` and writes
+        calls(*inputs) -> the checked call of every attention, by name
+        operands(calls) -> what goes in, (N, L, E)
+        run(arithmetic, calls, operands) -> output (N, L, E), what `back` needs
+        back(arithmetic, calls, saved, up) -> gradients of the operands, gradients of the parameters by name
+    """
+
+    def parts(self) -> Mapping[str, Module]:
+        raise NotImplementedError
+
+    def calls(self, *inputs: Any) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def operands(self, calls: Mapping[str, Any]) -> list[np.ndarray]:
+        """Of an encoder src, of a decoder tgt and memory."""
+        others = [calls["multihead_attn"].operands[1]] if "multihead_attn" in calls else []
+        return [calls["self_attn"].operands[0], *others]
+
+    def run(self, arithmetic: Any, calls: Mapping[str, Any], operands: list) -> tuple[Any, list]:
+        raise NotImplementedError
+
+    def back(self, arithmetic: Any, calls: Mapping[str, Any], saved: list, up: Any) -> tuple[list, dict]:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Parameters under torch's keys: those of a part behind its name and a dot."""
+        return {
+            f"{name}.{key}": array
+            for name, part in self.parts().items()
+            for key, array in part.state_dict().items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, part in self.parts().items():
+            start = f"{name}."
+            part.load_state_dict(
+                {key.removeprefix(start): array for key, array in state.items() if key.startswith(start)}
+            )
+        extra = sorted(key for key in state if not key.startswith(tuple(f"{name}." for name in self.parts())))
+        if extra:
+            raise RuntimeError(f"{type(self).__name__}.load_state_dict: not known {extra}")
+
+    def train(self, mode: bool = True) -> Module:
+        for part in self.parts().values():
+            part.train(mode)
+        return super().train(mode)
+
+    def _everything(self, arithmetic: Any, grad_outputs: tuple, inputs: tuple) -> tuple[dict, list, dict]:
+        """Output by name, gradients of the inputs, gradients of the parameters by name."""
+        calls = self.calls(*inputs)
+        call = calls["self_attn"]
+        output, saved = self.run(arithmetic, calls, [arithmetic.exact(x) for x in self.operands(calls)])
+        output = {"output": arithmetic.moved(output, call.outward)}
+        if not grad_outputs:
+            return output, [], {}
+        upstream = arithmetic.exact(call.inward(np.asarray(grad_outputs[0])))
+        of_inputs, gradients = self.back(arithmetic, calls, saved, upstream)
+        return output, [arithmetic.moved(gradient, call.outward) for gradient in of_inputs], gradients
+
+    def forward(self, *inputs: Any) -> np.ndarray:
+        return self._everything(Loops(), (), inputs)[0]["output"]
+
+    def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
+        return (np.shape(inputs[0]),)
+
+    def _backward(self, grad_outputs: tuple, *inputs: Any) -> tuple[tuple, dict[str, np.ndarray]]:
+        _, of_inputs, gradients = self._everything(Loops(), grad_outputs, inputs)
+        return tuple(of_inputs), gradients
+
+    def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
+        loops = named(*self._everything(Loops(), grad_outputs, inputs))
+        bounds = named(*self._everything(Bounds(contract), grad_outputs, inputs))
+        return {name: bound.agreeing(loops[name], name) for name, bound in bounds.items()}
+
+
+class _Layer(Composite):
     """Blocks in order, each an attention's name or 'feed_forward'; their norms are norm1, norm2, ..."""
 
     blocks: tuple[str, ...]
@@ -62,31 +141,20 @@ class _Layer(Module):
             }
             self.own |= {f"norm{i + 1}.bias": np.zeros(d_model) for i in range(len(self.blocks))}
 
+    def parts(self) -> Mapping[str, Module]:
+        return self.attentions
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Parameters under torch's keys, those of an attention behind its name and a dot."""
-        parts = {
-            f"{name}.{key}": array
-            for name, part in self.attentions.items()
-            for key, array in part.state_dict().items()
-        }
-        return parts | self.own
+        return super().state_dict() | self.own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, part in self.attentions.items():
-            start = f"{name}."
-            part.load_state_dict(
-                {key.removeprefix(start): array for key, array in state.items() if key.startswith(start)}
-            )
+        own = {key: array for key, array in state.items() if key.split(".")[0] not in self.attentions}
+        super().load_state_dict({key: array for key, array in state.items() if key not in own})
         holder = Module()
         holder.parameters = tuple(self.own)
         vars(holder).update(self.own)
-        own = {key: array for key, array in state.items() if key.split(".")[0] not in self.attentions}
         holder.load_state_dict(own)
         self.own = {name: getattr(holder, name) for name in self.own}
-
-    def _calls(self, *inputs: Any) -> dict[str, Call]:
-        """The checked call of every attention."""
-        raise NotImplementedError
 
     def _block(self, arithmetic: Any, name: str, calls: Mapping[str, Call], x: Any, memory: Any) -> tuple:
         """A block's output and what its gradient needs."""
@@ -126,10 +194,13 @@ class _Layer(Module):
         up, weight, bias = arithmetic.norm_gradients(up, x, self.own[f"{name}.weight"], self.eps)
         return up, {f"{name}.weight": weight, f"{name}.bias": bias}
 
-    def _run(self, arithmetic: Any, calls: Mapping[str, Call]) -> tuple[Any, list]:
+    def run(self, arithmetic: Any, calls: Mapping[str, Call], operands: list) -> tuple[Any, list]:
         """The output, (N, L, E), and for every block the input of its norm and what its gradient needs."""
-        x = arithmetic.exact(calls["self_attn"].operands[0])
-        memory = arithmetic.exact(calls["multihead_attn"].operands[1]) if "multihead_attn" in calls else None
+        if self.training and self.dropout:
+            raise NotImplementedError(
+                f"{type(self).__name__}: dropout is {self.dropout}; only 0 has a reference"
+            )
+        x, memory = (*operands, None)[:2]
         saved = []
         for place, name in enumerate(self.blocks):
             if self.norm_first:
@@ -143,7 +214,7 @@ class _Layer(Module):
                 x = self._norm(arithmetic, place, x)
         return x, saved
 
-    def _back(self, arithmetic: Any, calls: Mapping[str, Call], saved: list, up: Any) -> tuple[list, dict]:
+    def back(self, arithmetic: Any, calls: Mapping[str, Call], saved: list, up: Any) -> tuple[list, dict]:
         """Gradients of x and, of a decoder, memory; and of the parameters by name."""
         gradients: dict[str, Any] = {}
         of_memory: list = []
@@ -162,36 +233,6 @@ class _Layer(Module):
             up = arithmetic.add(up, inner)
         return [up, *of_memory], {name: gradients[name] for name in self.state_dict()}
 
-    def _everything(self, arithmetic: Any, grad_outputs: tuple, inputs: tuple) -> tuple[dict, list, dict]:
-        if self.training and self.dropout:
-            raise NotImplementedError(
-                f"{type(self).__name__}: dropout is {self.dropout}; only 0 has a reference"
-            )
-        calls = self._calls(*inputs)
-        call = calls["self_attn"]
-        output, saved = self._run(arithmetic, calls)
-        output = {"output": arithmetic.moved(output, call.outward)}
-        if not grad_outputs:
-            return output, [], {}
-        upstream = arithmetic.exact(call.inward(np.asarray(grad_outputs[0])))
-        of_inputs, gradients = self._back(arithmetic, calls, saved, upstream)
-        return output, [arithmetic.moved(gradient, call.outward) for gradient in of_inputs], gradients
-
-    def forward(self, *inputs: Any) -> np.ndarray:
-        return self._everything(Loops(), (), inputs)[0]["output"]
-
-    def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
-        return (np.shape(inputs[0]),)
-
-    def _backward(self, grad_outputs: tuple, *inputs: Any) -> tuple[tuple, dict[str, np.ndarray]]:
-        _, of_inputs, gradients = self._everything(Loops(), grad_outputs, inputs)
-        return tuple(of_inputs), gradients
-
-    def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        loops = named(*self._everything(Loops(), grad_outputs, inputs))
-        bounds = named(*self._everything(Bounds(contract), grad_outputs, inputs))
-        return {name: bound.agreeing(loops[name], name) for name, bound in bounds.items()}
-
 
 class TransformerEncoderLayer(_Layer):
     """Self-attention and a feed-forward block.
@@ -209,7 +250,7 @@ class TransformerEncoderLayer(_Layer):
 
     blocks = ("self_attn", "feed_forward")
 
-    def _calls(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
+    def calls(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
         layer = self.attentions["self_attn"]
         return {
             "self_attn": Call(layer, src, src, src, src_key_padding_mask, False, src_mask, True, is_causal)
@@ -228,7 +269,7 @@ class TransformerDecoderLayer(_Layer):
 
     blocks = ("self_attn", "multihead_attn", "feed_forward")
 
-    def _calls(
+    def calls(
         self,
         tgt,
         memory,

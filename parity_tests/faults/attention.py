@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from parity_tests.faults import multihead_attention, transformer
+from parity_tests.faults import multihead_attention, transformer, transformer_stack
 from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
 
 LAYERS = ("scaled_dot_product_attention",)
@@ -219,6 +219,7 @@ FAULTS = (
     _fault("second_call_differs", "every second call gives another result", _every_second_call(), "purity"),
     *multihead_attention.FAULTS,
     *transformer.FAULTS,
+    *transformer_stack.FAULTS,
 )
 
 CONTROLS = (
@@ -238,4 +239,5 @@ CONTROLS = (
     ),
     *multihead_attention.CONTROLS,
     *transformer.CONTROLS,
+    *transformer_stack.CONTROLS,
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.covering import Constraint
-from parity_tests.specs import multihead_attention, transformer
+from parity_tests.specs import multihead_attention, transformer, transformer_stack
 from parity_tests.specs.spec import DTYPES, Built, Corner, Drawn, LayerSpec, Rejection, layouts
 from refimpl.attention import ScaledDotProductAttention
 
@@ -169,6 +169,7 @@ _CORNERS = (
     ),
     Corner("tiles_and_a_tail", built=_call((1, 1, 35, 8), (1, 1, 67, 8), (1, 1, 67, 8))),
     Corner("tiles_causal", built=_call((1, 1, 67, 8), (1, 1, 67, 8), (1, 1, 67, 8), is_causal=True)),
+    *(Corner(f"length_{n}", built=_call(*((2, 2, n, 8),) * 3)) for n in (1, 2, 7, 33)),
     Corner("keys_beyond_512", built=_call((1, 1, 2, 4), (1, 1, 523, 4), (1, 1, 523, 4))),
     # Vaswani et al., arXiv:1706.03762: a head of the base model; GPT-2: causal, 12 heads of 64
     Corner("network_transformer_head", built=_call((1, 8, 20, 64), (1, 8, 25, 64), (1, 8, 25, 64))),
@@ -219,4 +220,4 @@ _FUNCTION = LayerSpec(
     is_function=True,
 )
 
-SPECS = (_FUNCTION, multihead_attention.SPEC, *transformer.SPECS)
+SPECS = (_FUNCTION, multihead_attention.SPEC, *transformer.SPECS, *transformer_stack.SPECS)

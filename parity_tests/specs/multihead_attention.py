@@ -133,7 +133,8 @@ _CORNERS = (
         {"mode": "inference"},
         _call(_FIRST, (3, 5, 8), key_padding_mask=Drawn((3, 5), "bool"), attn_mask=Drawn((5, 5), "bool")),
     ),
-    Corner("thirty_three", built=_call({}, (33, 1, 8))),
+    *(Corner(f"length_{n}", built=_call({}, (n, 2, 8))) for n in (1, 2, 7)),
+    Corner("length_33", built=_call({}, (33, 1, 8))),
     # Vaswani et al., arXiv:1706.03762: the base model's width, on a short sentence
     Corner(
         "network_transformer_base",

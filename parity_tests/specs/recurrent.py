@@ -211,10 +211,10 @@ def _layer_corners(states: int) -> tuple[Corner, ...]:
         return Corner(name, built=Built(arguments, ((times, 2, inputs), *given)), **more)
 
     return (
-        corner("sequence_of_1", 1, 4, 3, dtypes=DTYPES),
-        corner("sequence_of_2", 2, 4, 3, dtypes=DTYPES),
-        corner("sequence_of_7", 7, 4, 3, dtypes=DTYPES),
-        corner("sequence_of_33", 33, 4, 3, dtypes=("float64", "float32")),
+        corner("length_1", 1, 4, 3, dtypes=DTYPES),
+        corner("length_2", 2, 4, 3, dtypes=DTYPES),
+        corner("length_7", 7, 4, 3, dtypes=DTYPES),
+        corner("length_33", 33, 4, 3, dtypes=("float64", "float32")),
         corner("long_sums", 2, 129, 65, dtypes=("float64", "float32")),
     )
 

@@ -27,7 +27,8 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Made:
-    """A constructor argument that is itself a layer: torch.nn's for a candidate, its own for a reference."""
+    """A constructor argument that is itself a layer, perhaps made with another: torch.nn's for a candidate,
+    its own for a reference."""
 
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()
@@ -39,7 +40,8 @@ class Made:
         return f"torch.nn.{self.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments)})"
 
     def of(self, namespace: Any) -> Any:
-        return getattr(namespace, self.name)(**dict(self.arguments))
+        arguments = {n: v.of(namespace) if isinstance(v, Made) else v for n, v in self.arguments}
+        return getattr(namespace, self.name)(**arguments)
 
 
 @dataclass(frozen=True)

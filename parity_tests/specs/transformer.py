@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.covering import Constraint
-from parity_tests.specs.spec import DTYPES, Built, Drawn, LayerSpec, Rejection
+from parity_tests.specs.spec import DTYPES, Built, Corner, Drawn, LayerSpec, Rejection
 from refimpl.transformer import TransformerDecoderLayer, TransformerEncoderLayer
 
 # Length, length of the memory, features, heads, features between the linear layers.
@@ -23,7 +23,7 @@ _ENCODER = ("src_mask", "src_key_padding_mask", "is_causal")
 _DECODER = ("tgt_mask", "memory_mask", "tgt_key_padding_mask", "memory_key_padding_mask", "tgt_is_causal")
 
 
-def _values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
+def values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
     """Masks that hide a third, never the first key; parameters that do not blow errors up."""
     call = dict(case.call)
     if name in call:
@@ -118,6 +118,19 @@ _AXES = {
 }
 
 
+def _of_length(length: int, inputs: int) -> Corner:
+    arguments = {"d_model": 8, "nhead": 2, "dim_feedforward": 6, "dropout": 0.0, "norm_first": True}
+    built = Built(arguments, ((length, 2, 8), (3, 2, 8))[:inputs])
+    return Corner(f"length_{length}", built=built, dtypes=DTYPES if length < 33 else ("float64", "float32"))
+
+
+_ADDITIVE = {"mask": "additive", "batch_first": True, "mode": "inference"}
+_CORNERS = {
+    "src": (Corner("additive_mask_inference", _ADDITIVE, dtypes=("float64", "float32"), sweep="quick"),),
+    "tgt": (),
+}
+
+
 def _bad(name: str, exception: type[Exception], shapes: tuple, **arguments: Any) -> Rejection:
     given = {"d_model": 8, "nhead": 2, "dim_feedforward": 6, "dropout": 0.0} | arguments
     return Rejection(name, Built(given, shapes), exception)
@@ -134,6 +147,7 @@ def _spec(name: str, reference: Callable[..., Any], own: tuple, nest: Callable, 
         axes=_AXES | dtypes | axes,
         factorial=("norm_first", "activation", "mask"),
         build=_build,
+        corners=(*_CORNERS[own[0]], *(_of_length(length, len(own)) for length in (1, 2, 7, 33))),
         constraints=constraints if "memory_mask" not in axes else constraints[:2] + constraints[3:],
         rejections=(
             _bad("unknown_activation", RuntimeError, shapes, activation="tanh"),
@@ -143,7 +157,7 @@ def _spec(name: str, reference: Callable[..., Any], own: tuple, nest: Callable, 
             _bad("other_features", AssertionError, tuple((*shape[:-1], 6) for shape in shapes)),
         ),
         functions=("multi_head_attention_forward", "linear", "layer_norm"),
-        values=_values,
+        values=values,
         nest=nest,
     )
 
