@@ -46,7 +46,11 @@ class BoundedRows(Bounds):
 
     def log_softmax(self, input: Bounded) -> Bounded:
         """distance - log(sum(exp(distance))), from the row's largest element, whichever of those near it that
-        is: it has no error of its own, but the roundings are those of a distance that much larger."""
+        is: it has no error of its own, but the roundings are those of a distance that much larger.
+
+        Of a single class the distance is 0, and so are its logarithm and its gradient, without a rounding."""
+        if input.value.shape[1] == 1:
+            return self.exact(input.value - input.value)
         loose = AnyOrder.of(self.contract)
         distance = Bounded(input.value, input.error, loose) - loose.exact(largest(input.value, -np.inf))
         farthest = largest(distance.error, 0.0)
@@ -70,6 +74,8 @@ class BoundedRows(Bounds):
         return put(logarithm) if self.contract.algorithm == STORED_LOGARITHM else logarithm
 
     def log_softmax_gradient(self, grad_output: Bounded, input: Bounded, output: Bounded) -> Bounded:
+        if input.value.shape[1] == 1:
+            return self.exact(grad_output.value * (output.value - output.value))
         return put(grad_output - output.exp() * grad_output.sum(1, keepdims=True))
 
     def joined(self, move: Callable, *operands: Bounded) -> Bounded:

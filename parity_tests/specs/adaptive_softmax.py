@@ -32,6 +32,10 @@ def _values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ..
         return rng.standard_normal(shape) / np.sqrt(max(1, shape[-1]))
     if name == "input0" and case.data in ("wide", "far"):
         return rng.standard_normal(shape) * (8.0 if case.data == "wide" else 300.0)
+    if name == "input0" and case.data == "specials":  # one sample: the others must not see it
+        values = rng.standard_normal(shape)
+        values[(-1,) * len(shape)] = rng.choice([np.nan, np.inf, -np.inf])
+        return values
     return None
 
 
@@ -86,7 +90,7 @@ def _corner(
 _CORNERS = (
     _corner("hidden_of_no_features", 3, 7, (2, 4), 5),
     _corner("every_class_a_cluster", 8, 4, (1, 2, 3), 9, div_value=2.0, sweep="quick"),
-    _corner("last_class_alone", 8, 7, (6,), 9),
+    _corner("last_class_alone", 8, 7, (3, 6), 9),
     _corner("hidden_wider_than_the_input", 4, 7, (3, 5), 5, div_value=0.5),
     _corner("far_logits", 9, 13, (3, 8), 7, data="far"),
     _corner("one_nan_row", 9, 13, (3, 8), 7, data="nan"),
@@ -162,6 +166,13 @@ SPECS = (
                 ("method", "data"),
                 lambda method, data: method == "forward" or data in _INPUTS,
                 "log_prob and predict take no target",
+            ),
+            Constraint(
+                ("method", "batch", "layout", "data"),
+                lambda method, batch, layout, data: (
+                    method == "forward" or data != "specials" or (batch != "one" and layout != "expanded")
+                ),
+                "of a single sample that is NaN nothing is predicted",
             ),
             Constraint(
                 ("batch", "data"),
