@@ -5,6 +5,9 @@ PYTHON3 ?= python3
 VENV ?= .venv
 WORKERS ?= auto
 PYTEST_ARGS ?=
+FUZZ_CASES ?= 10000
+FUZZ_SEED ?= 0
+FUZZ_ARGS ?=
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -18,7 +21,7 @@ PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # The stamp's name holds the requirement, so another TORCH is another stamp and installs anew.
 STAMP := $(VENV)/.installed-$(shell printf '%s' '$(TORCH)' | tr -c 'A-Za-z0-9.' '_')
 
-.PHONY: help parity test quick full bench readme lint wheel-test clean
+.PHONY: help parity test quick full fuzz bench readme lint wheel-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +30,7 @@ help: ## show this list
 	@echo "  PYTHON3=$(PYTHON3)         the Python that makes $(VENV), 3.11 or later"
 	@echo "  WORKERS=$(WORKERS)            processes to run the cases on; 0 runs them in pytest's own"
 	@echo "  PYTEST_ARGS='...'       passed on, e.g. PYTEST_ARGS='-k Conv2d --device cpu'"
+	@echo "  FUZZ_CASES=$(FUZZ_CASES)  FUZZ_SEED=$(FUZZ_SEED)  FUZZ_ARGS='...'   e.g. FUZZ_ARGS='--families pooling'"
 
 parity: $(STAMP) ## verify the installed torch and print the table (the main job)
 	$(PYTEST) parity_tests/conformance $(PYTEST_ARGS)
@@ -39,6 +43,9 @@ quick: $(STAMP) ## verify the installed torch on a small sweep, in seconds
 
 full: $(STAMP) ## verify the installed torch on the largest sweep
 	$(PYTEST) parity_tests/conformance --sweep full $(PYTEST_ARGS)
+
+fuzz: $(STAMP) ## try generated cases beyond every sweep, and shrink those that fail
+	$(PYTHON) -m parity_tests.fuzz --cases $(FUZZ_CASES) --seed $(FUZZ_SEED) $(FUZZ_ARGS)
 
 bench: $(STAMP) ## time the references beside torch, and the harness itself (one process, nothing else running)
 	$(PYTHON) -m pytest parity_tests/benchmarks/bench_*.py $(PYTEST_ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -29,6 +29,13 @@ class ParityError(AssertionError):
         super().__init__(message)
         self.case, self.check, self.message, self.place = case, check, message, place
         self.comparison, self.met = comparison, met
+
+    def __reduce__(self) -> tuple:
+        """For another process, without the sums that a bound was made of."""
+        comparison = self.comparison
+        if comparison is not None:
+            comparison = replace(comparison, bounded=replace(comparison.bounded, products=None))
+        return type(self), (self.case, self.check, self.message, comparison, self.met, self.place)
 
     @property
     def excess(self) -> float:

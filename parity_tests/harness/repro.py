@@ -29,17 +29,20 @@ SHOWN = 12  # wrong elements of each result that a script shows
 
 
 def failure_text(
-    spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions
-) -> str:
-    """All that a user needs to see of a failed case: what, where, numbers, bound, verdict, rerun, script."""
+    spec: LayerSpec, case: Case, candidate: Eager, errors: Sequence[ParityError], options: RunOptions,
+    again: str = "",
+) -> str:  # fmt: skip
+    """All that a user needs to see of a failed case: what, where, numbers, bound, verdict, rerun, script.
+
+    `again` is the command that runs a case which no sweep holds; its script is always written."""
     arguments, lines = case.id.removeprefix(f"{case.layer}-"), []
     for error in errors:
         lines.append(f"{case.layer} {error.check}, {arguments}, {candidate.name}/{candidate.device}")
         lines.append(error.message + (f" ({error.place})" if error.place else ""))
         lines.append("")
-    lines.append(f"rerun: {rerun(case, candidate, options)}")
+    lines.append(f"rerun: {again or rerun(case, candidate, options)}")
     found = [error.comparison for error in errors if error.comparison is not None]
-    if found:
+    if found or again:
         lines.append(f"script: {_written(spec, case, candidate, found, options)}")
     return "\n".join(lines)
 
@@ -67,16 +70,19 @@ def _written(
     spec: LayerSpec, case: Case, candidate: Eager, found: Sequence[Comparison], options: RunOptions
 ) -> Path | str:
     """Where the script lies now; a folder that cannot be written must not hide the failure."""
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{case.id}-{candidate.device}")
-    if len(name) > 200:
-        name = f"{name[:190]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    path = FOLDER / f"{name}.py"
+    path = FOLDER / f"{file_name(case, candidate)}.py"
     try:
         path.parent.mkdir(exist_ok=True)
         path.write_text(script(spec, case, candidate, found, options))
     except OSError as problem:
         return f"not written ({problem})"
     return path
+
+
+def file_name(case: Case, candidate: Eager) -> str:
+    """What a file about a case is called, without its ending."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{case.id}-{candidate.device}")
+    return name if len(name) <= 200 else f"{name[:190]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def script(
@@ -98,7 +104,7 @@ def script(
         "@COPIED": copied,
         "@INVOKE": PLAIN if spec.invoke is None else inspect.getsource(spec.invoke),
         "@CALL": ", ".join(_given(case.call)),
-        "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.grad_outputs))),
+        "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.truth.grad_outputs))),
         "@EVALUATED": str(any(comparison.name == "evaluated" for comparison in found)),
         "@ROWS": "\n".join(row for comparison in found for row in _rows(comparison)),
     }
@@ -126,7 +132,7 @@ def _tensors(trial: Trial) -> list[str]:
         for name, value in (*case.arguments, *case.call)
         if isinstance(value, Drawn)
     ]
-    tensors += [(f"grad_output{i}", array, case.layout) for i, array in enumerate(trial.grad_outputs)]
+    tensors += [(f"grad_output{i}", array, case.layout) for i, array in enumerate(trial.truth.grad_outputs)]
     return [
         f"{_variable(name)} = tensor({_source(case, name, array)}, {layout!r})"
         for name, array, layout in tensors
