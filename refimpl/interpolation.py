@@ -11,7 +11,6 @@ Source: torch.nn.functional.interpolate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from refimpl.adaptive_pooling import adaptive_means
-from refimpl.bounded import finite_where
-from refimpl.error_bounds import Bounded, Contract, Products, gamma, multilinear
+from refimpl.error_bounds import Bounded, Contract, gamma, multilinear
 from refimpl.floats import outward
 from refimpl.interpolation_axes import STORED_WEIGHTS, Axis, Table
+from refimpl.interpolation_bounds import exactly, left_open, roundings, roundings_back, weighted_sum
 from refimpl.interpolation_taps import (
     Samples,
     contested_gradients,
@@ -83,8 +82,19 @@ class Interpolation(Lifted):
         return self._geometry(tables), [table.weight for table in tables]
 
     def output(self) -> np.ndarray:
+        return self.down(self._output())
+
+    def _output(self) -> np.ndarray:
+        """A sum that begins with 0 loses the sign of -0; nearest modes copy it."""
         geometry, weights = self._plain(self.input)
-        return self.down(read_output(geometry, self.input, *weights))
+        output = read_output(geometry, self.input, *weights)
+        if output.dtype == object or not self._copies or self.input.all():
+            return output
+        return np.copysign(output, read_output(geometry, np.copysign(1.0, self.input), *weights))
+
+    @property
+    def _copies(self) -> bool:
+        return self.axes[-1].kind.startswith("nearest")
 
     def gradient(self, grad_output: Any) -> np.ndarray:
         up = self.up(grad_output, self.output_shape)
@@ -105,30 +115,32 @@ class Interpolation(Lifted):
         within = [axis.within(contract) for axis in self.axes]
         tables = [np.stack([np.abs(table.weight), table.loose, table.drift]) for table in within]
         around, exact = self._geometry(within), all(table.exact for table in within)
-        if self.axes[-1].kind.startswith("nearest"):
+        if self._copies:
             return self._copied(contract, up, around, tables)
         geometry, weights = self._plain(self.input)
         forward, backward = partial(read_output, geometry), partial(read_input, geometry, self.sizes)
-        output = multilinear(forward, (self.input, *weights), _terms(within))
-        gradient = multilinear(backward, (up, *weights), _terms_back(within, self.sizes))
+        output = multilinear(forward, (self.input, *weights), roundings(within))
+        gradient = multilinear(backward, (up, *weights), roundings_back(within, self.sizes))
         off, magnitude = output_errors(around, output.value, self.input, *tables)
         off_back, magnitude_back = input_errors(around, self.sizes, up, *tables)
         results = {
-            "output": _bounded(output, off, magnitude, contract),
-            "grad_input": _bounded(gradient, off_back, magnitude_back, contract),
+            "output": weighted_sum(output, off, magnitude, contract),
+            "grad_input": weighted_sum(gradient, off_back, magnitude_back, contract),
         }
         if exact:  # differences are taken in linear interpolation only
             most = [
                 weight * 0 + 1 if axis.kind == "linear" else np.abs(weight)
                 for weight, axis in zip(weights, self.axes, strict=True)
             ]
-            results["output"] = _exactly(results["output"], forward(np.abs(self.input), *most))
-            results["grad_input"] = _exactly(results["grad_input"], backward(np.abs(up), *most))
+            results["output"] = exactly(results["output"], forward(np.abs(self.input), *most))
+            results["grad_input"] = exactly(results["grad_input"], backward(np.abs(up), *most))
         return {name: self._in_shape(result) for name, result in results.items()}
 
     def _in_shape(self, result: Bounded) -> Bounded:
         """As returned; without the products, whose statistics say nothing of the errors of weights."""
-        return Bounded(self.down(result.value), self.down(result.error), result.contract)
+        return Bounded(
+            self.down(result.value), self.down(left_open(result.error, result.contract)), result.contract
+        )
 
     def _copied(
         self, contract: Contract, up: np.ndarray, around: Samples, tables: list
@@ -137,13 +149,19 @@ class Interpolation(Lifted):
         any of the elements that it could read, and its gradient may go to any of them: an element that m
         outputs may choose besides its own n has a sum of n + m terms at most."""
         geometry, weights = self._plain(self.input)
-        output = read_output(geometry, self.input, *weights)
+        output = self._output()
         one = geometry._replace(batch=1, channels=1)
         ones = np.ones((1, 1, *around.outputs))
         counts = read_input(one, self.sizes, ones, *weights)
         backward = partial(read_input, geometry, self.sizes)
         sums = multilinear(backward, (up, *weights), np.maximum(counts - 1, 0)).bounded(contract)
-        error = distances(around, output, self.input, *tables)
+        if not any(drift.any() for _, _, drift in tables):
+            copied = contract.copied(output)
+            return {
+                "output": replace(copied, value=self.down(output), error=self.down(copied.error)),
+                "grad_input": Bounded(self.down(sums.value), self.down(sums.error), contract),
+            }
+        error = left_open(distances(around, output, self.input, *tables), contract)
         doubt = contested_gradients(around, self.sizes, up, *tables)
         others = contested_gradients(around._replace(batch=1, channels=1), self.sizes, ones, *tables)
         assert sums.products is not None
@@ -152,7 +170,7 @@ class Interpolation(Lifted):
         copied = contract.copied(output) if not error.any() else Bounded(output, error, contract)
         return {
             "output": replace(copied, value=self.down(output), error=self.down(error)),
-            "grad_input": Bounded(self.down(sums.value), self.down(widened), contract),
+            "grad_input": Bounded(self.down(sums.value), self.down(left_open(widened, contract)), contract),
         }
 
     def unsettled(self, contract: Contract) -> np.ndarray:
@@ -169,50 +187,6 @@ def _ratio(size: int, outputs: int, scale: float | None, corners: bool) -> Fract
     if corners:
         return Fraction(size - 1, outputs - 1) if outputs > 1 else Fraction(0)
     return Fraction(size, outputs) if scale is None or scale <= 0 else 1 / Fraction(scale)
-
-
-def _spread(vectors: list[np.ndarray], combine: Callable) -> np.ndarray:
-    """One vector an axis, combined over the grid of the three."""
-    shaped = [
-        v.reshape([-1 if other == place else 1 for other in range(3)]) for place, v in enumerate(vectors)
-    ]
-    return combine(combine(shaped[0], shaped[1]), shaped[2])[None, None]
-
-
-def _multiplied(table: Table) -> np.ndarray:
-    """Which outputs need a product on this axis: all but those that read one element with weight 1."""
-    alone = (table.present.sum(axis=1) == 1) & (np.abs(table.weight).sum(axis=1) == 1)
-    return ~(alone & ((table.drift + table.loose).sum(axis=1) == 0))
-
-
-def _terms(tables: list[Table]) -> np.ndarray:
-    """Roundings on each term of an output."""
-    counts = _spread([table.present.sum(axis=1) for table in tables], np.multiply)
-    return np.maximum(counts - 1, 0) + _spread([_multiplied(table) * 1 for table in tables], np.add)
-
-
-def _terms_back(tables: list[Table], sizes: tuple[int, ...]) -> np.ndarray:
-    """Roundings on each term of an input gradient."""
-    counts = [
-        np.bincount(table.index[table.present], minlength=n) for table, n in zip(tables, sizes, strict=True)
-    ]
-    return np.maximum(_spread(counts, np.multiply) - 1, 0) + sum(_multiplied(table).any() for table in tables)
-
-
-def _bounded(products: Products, weights: np.ndarray, magnitude: np.ndarray, contract: Contract) -> Bounded:
-    """The bound of a sum of products whose weights add an error of their own."""
-    terms, value = products.terms, products.value
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = gamma(terms, contract.u) * magnitude + np.multiply(terms, contract.eta) + weights
-        error = contract.stored(value, outward(error, 32 + np.multiply(terms, 4)))
-    return Bounded(value, finite_where(value, error), contract, products=products)
-
-
-def _exactly(result: Bounded, reach: np.ndarray) -> Bounded:
-    """0 for the bound where nothing is rounded, with sums of magnitudes as large as `reach`."""
-    assert result.products is not None
-    plain = replace(result.products, magnitude=np.maximum(result.products.magnitude, reach))
-    return replace(result, error=np.where(plain.bounded(result.contract).error == 0, 0.0, result.error))
 
 
 def _sizes(

@@ -72,7 +72,9 @@ def _upsampling(name: str, mode: str, corners: bool) -> LayerSpec:
         "dtype": DTYPES,
         "layout": layouts(2),
         "tier": ("rounding", "exact"),
-        "data": ("normal", "large", "nan") if mode == "nearest" else ("normal", "large", "offset", "nan"),
+        "data": ("normal", "large", "nan", "zeros")
+        if mode == "nearest"
+        else ("normal", "large", "offset", "nan"),
     }
     constraints = tuple(c for c in CONSTRAINTS if set(c.axes) <= axes.keys())
     line = (

@@ -23,9 +23,16 @@ def _corners() -> tuple[Corner, ...]:
         # size is floor(119.99999999999999)
         corner("ratio_of_sizes", (1, 2, 88), scale_factor=120 / 88),
         corner("four_to_six_exactly", (1, 2, 4), size=6, mode="nearest-exact"),
+        corner("signed_zeros_nearest", (2, 3, 5, 8), data="zeros", scale_factor=2),
+        corner("signed_zeros_nearest_exact", (2, 3, 7), data="zeros", size=10, mode="nearest-exact"),
         corner("nearest_quarter", (1, 2, 4, 4), scale_factor=0.25),
         corner("nearest_twice_as_long_by_2_3", (2, 3, 3), scale_factor=2.3),
         corner("nearest_twice_as_long_by_2_3_plane", (2, 3, 3, 4), scale_factor=(2.3, 2.1)),
+        corner("nearest_places_beyond_float32", (1, 2, 3, 33), scale_factor=(1.7, 2.3)),
+        corner(
+            "antialias_same_length", (2, 3, 5, 8), scale_factor=(1.05, 1.1), mode="bilinear", antialias=True
+        ),
+        corner("area_of_a_volume", (2, 5, 7, 6, 9), size=(2, 4, 3), mode="area"),
         corner("linear_same_length_by_1_3", (1, 2, 3), scale_factor=1.3, mode="linear"),
         corner("bilinear_seven_by_1_5", (1, 2, 7, 7), scale_factor=1.5, mode="bilinear"),
         corner("two_to_257", (1, 2, 2), size=257),
