@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from parity_tests.harness.cases import Case
 from parity_tests.harness.data import Data, call_arguments, constructor_arguments, draw, rejected_inputs
+from parity_tests.harness.neighbours import neighbour
 from parity_tests.harness.options import OptionError
 from parity_tests.harness.outcome import (
     CandidateError,
@@ -43,11 +44,10 @@ class Eager:
         return nullcontext()
 
     def run(self, spec: LayerSpec, case: Case, data: Data) -> Outcome:
-        """Forward, gradients for a random upstream gradient, buffers, evaluation, a second call."""
-        inputs = tuple(
-            to_tensor(array, case.dtype, case.layout, self.device).requires_grad_(array.dtype.kind == "f")
-            for array in data.inputs
-        )
+        """A neighbour's call; forward, gradients for a random upstream gradient, buffers, evaluation, a second
+        call."""
+        self._call_neighbour(spec, case, data)
+        inputs = self._inputs(case, data)
         recorded = case.mode != "inference"  # torch takes other paths where no gradient will be asked for
         with self.standing_in(spec, case), torch.set_grad_enabled(recorded):
             layer, tensors = self._layer(spec, case, data)
@@ -69,6 +69,20 @@ class Eager:
         outcome.second = dict(zip(output_names(again), map(to_array, again), strict=True))
         outcome.written = _written(data, inputs, tensors)
         return outcome
+
+    def _inputs(self, case: Case, data: Data) -> tuple[torch.Tensor, ...]:
+        return tuple(
+            to_tensor(array, case.dtype, case.layout, self.device).requires_grad_(array.dtype.kind == "f")
+            for array in data.inputs
+        )
+
+    def _call_neighbour(self, spec: LayerSpec, case: Case, data: Data) -> None:
+        """One call with another argument on the same inputs; nobody looks at what it gives, or raises."""
+        other = neighbour(spec, case)
+        if other is not None:
+            with suppress(Exception), self.standing_in(spec, other), quiet():
+                layer, _ = self._layer(spec, other, data)
+                self._call(spec, layer, other, self._inputs(other, data))
 
     def rejects(self, spec: LayerSpec, case: Case) -> BaseException | None:
         """The exception that construction or call of a case raises; None if it is accepted."""
@@ -240,6 +254,10 @@ class StandIns(Eager):
                 f"(the layer calls {', '.join(functions_of(spec, case))})"
             )
         return outcome
+
+    def _call_neighbour(self, spec: LayerSpec, case: Case, data: Data) -> None:
+        super()._call_neighbour(spec, case, data)
+        self.calls = 0  # the case itself has to reach the stand-in
 
     def _make(self, spec: LayerSpec, case: Case) -> Any:
         if spec.name in self.classes:

@@ -19,23 +19,30 @@ def laid_out(tensor: torch.Tensor, layout: str) -> torch.Tensor:
     """The same values in another memory layout.  Layouts that a tensor of this rank cannot have leave it
     contiguous.
 
-    transposed      last two axes stored in exchanged order         sliced   every second element, from an
-                    offset
-    expanded        stride 0 along the first axis longer than 1     channels_last   torch's memory format
-                    (2-d, 3-d)
+    transposed      last two axes stored in exchanged order; the stride of an axis of size 1 is then not 1
+    sliced          every second element, from an offset
+    expanded        stride 0 along the first axis longer than 1
+    channels_last   torch's memory format, from an offset (2-d, 3-d)
     """
     if layout == "transposed" and tensor.dim() >= 2:
-        return tensor.transpose(-1, -2).contiguous().transpose(-1, -2)
+        return tensor.transpose(-1, -2).clone(memory_format=torch.contiguous_format).transpose(-1, -2)
     if layout == "sliced" and tensor.dim() >= 1:
         room = tensor.new_zeros((*tensor.shape[:-1], 2 * tensor.shape[-1] + 3))
         view = room[..., 1 : 1 + 2 * tensor.shape[-1] : 2]
         return view.copy_(tensor)
     if layout == "channels_last" and tensor.dim() in (4, 5):
-        return tensor.contiguous(memory_format=channels_last_format(tensor))
+        return _behind_others(tensor.contiguous(memory_format=channels_last_format(tensor)))
     if layout == "expanded":
         axis = expanded_axis(tuple(tensor.shape))
         return tensor if axis is None else tensor.narrow(axis, 0, 1).clone().expand(tensor.shape)
     return tensor
+
+
+def _behind_others(tensor: torch.Tensor) -> torch.Tensor:
+    """The same strides in a larger storage, of which the first elements are not the tensor's."""
+    before = 64  # elements, so that it stays aligned
+    room = tensor.new_zeros(before + tensor.numel())
+    return room.as_strided(tensor.shape, tensor.stride(), before).copy_(tensor)
 
 
 def channels_last_format(tensor: torch.Tensor) -> torch.memory_format:

@@ -21,6 +21,8 @@ _SIZE = {1: (13,), 2: (9, 11), 3: (8, 7, 9)}
 _LONG = {1: (33,), 2: (5, 33), 3: (6, 5, 17)}
 # groups -> (in_channels, out_channels, groups): one group, 1 < groups < in_channels, one channel a group.
 _CHANNELS = {"one": (2, 5, 1), "two": (4, 6, 2), "depthwise": (4, 8, 4), "single": (1, 3, 1)}
+# More channels than a vector holds, and a tail: in corners only, they are expensive.
+_MORE_CHANNELS = {"nine": (9, 17, 1), "twelve_in_two": (12, 10, 2)}
 _SHAPES = ("batch_3", "batch_1", "batch_0", "unbatched", "long")
 
 _CONSTRAINTS = (
@@ -70,14 +72,14 @@ def _axes(rank: int) -> dict[str, tuple]:
 
 
 def _input_shape(rank: int, shape: str, channels: int) -> tuple[int, ...]:
-    size = _LONG[rank] if shape == "long" else _SIZE[rank]
+    size = _LONG[rank] if shape == "long" else (1,) * rank if shape == "ones" else _SIZE[rank]
     batch = {"unbatched": (), "batch_0": (0,), "batch_1": (1,)}.get(shape, (3,))
     return (*batch, channels, *size)
 
 
 def _arguments(row: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Constructor arguments of a row: channels and kernel, then what differs from torch's defaults."""
-    in_channels, out_channels, groups = _CHANNELS[row["groups"]]
+    in_channels, out_channels, groups = (_CHANNELS | _MORE_CHANNELS)[row["groups"]]
     defaults = {
         "stride": 1,
         "padding": 0,
@@ -193,6 +195,20 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
             ),
             dtypes=("float32", "float16"),
         ),
+    ]
+    corners += [
+        Corner(
+            f"size_one_axes_{groups}",
+            {"shape": "ones", "padding": 0 if transposed else 1, "groups": groups, "layout": layout},
+            dtypes=("float32", "bfloat16"),
+        )
+        for groups in ("one", "two", "depthwise")
+        for layout in layouts(rank)
+    ]
+    corners += [
+        Corner(f"channels_{groups}", {"shape": "batch_1", "groups": groups, "layout": layout})
+        for groups in _MORE_CHANNELS
+        for layout in ("contiguous", *layouts(rank)[4:])
     ]
     if not transposed:
         size = (3, 2, *_SIZE[rank])

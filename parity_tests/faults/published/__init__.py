@@ -6,7 +6,7 @@ import importlib
 
 from parity_tests.faults.published.bug import NotRecreated, PublishedBug
 
-FAMILIES = ("activation",)
+FAMILIES = ("activation", "pooling", "conv")
 
 NOT_RECREATED: tuple[NotRecreated, ...] = ()
 

@@ -54,18 +54,13 @@ def with_own_gradient(
     return with_gradient(function, lambda g, tensors, right: [gradient(g, tensors[0], right[0])])
 
 
-def changed_gradients(**changes: Callable[..., Any]) -> Callable[[Any, list, list], list]:
-    """A `spoil` for `with_gradient`: `first`, `second`, `third` take (upstream, tensors, right gradient)."""
-    places = {"first": 0, "second": 1, "third": 2}
-
-    def spoil(grad_output: Any, tensors: list, gradients: list) -> list:
-        for name, change in changes.items():
-            index = places[name]
-            if index < len(gradients) and gradients[index] is not None:
-                gradients[index] = change(grad_output, tensors, gradients[index])
-        return gradients
-
-    return spoil
+def on_gradient(tensor: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The tensor; the gradient that comes back through it is changed on its way."""
+    if tensor is None or not tensor.requires_grad:
+        return tensor
+    alias = tensor.view_as(tensor)
+    alias.register_hook(change)
+    return alias
 
 
 def without_offset(tensor: torch.Tensor) -> torch.Tensor:
