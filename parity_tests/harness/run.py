@@ -17,6 +17,7 @@ from parity_tests.harness import deviations, report
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import Case, sweep_of
 from parity_tests.harness.checks import run_checks
+from parity_tests.harness.coverage import absence, in_torch
 from parity_tests.harness.deviations import Deviation, Judgement
 from parity_tests.harness.findings import ParityError
 from parity_tests.harness.loading import make_candidate
@@ -64,6 +65,9 @@ class Run:
 
     def _plan_layer(self, spec: LayerSpec) -> list[Planned]:
         sweep, planned = sweep_of(spec, self.options), []
+        if not in_torch(spec):
+            self.summary.deselected[absence(spec)] += len(sweep.cases)
+            return []
         for candidate in self.candidates:
             reached = [case for case in sweep.cases if candidate.reaches(spec, case)]
             if len(reached) < len(sweep.cases):

@@ -146,11 +146,11 @@ def parameters(signature: inspect.Signature) -> list[tuple]:
 
 
 def torchs(name: str):
-    """torch's own; of the poolings, which choose between two functions, the one whose signature is written
-    down."""
+    """torch's own, None where it has none; of the poolings, which choose between two functions, the one whose
+    signature is written down."""
     torch = pytest.importorskip("torch")
     space = torch.nn if name in CLASSES else torch.nn.functional
-    return getattr(space, f"{name}_with_indices", None) or getattr(space, name)
+    return getattr(space, f"{name}_with_indices", None) or getattr(space, name, None)
 
 
 def signature_of(thing) -> inspect.Signature | None:
@@ -177,6 +177,8 @@ def signature_of(thing) -> inspect.Signature | None:
 def test_signature_is_torchs(name, record_property):
     own = getattr(refimpl, name)
     theirs = torchs(name)
+    if theirs is None:
+        pytest.skip(f"{name} is not in this torch")
     signature = signature_of(theirs)
     if signature is None:
         pytest.skip(f"torch gives no signature of {name}, neither to Python nor in its docstring")
@@ -189,7 +191,8 @@ def test_signature_is_torchs(name, record_property):
 
 
 def test_most_signatures_can_be_compared():
-    known = [name for name in [*FUNCTIONS, *CLASSES] if signature_of(torchs(name)) is not None]
+    theirs = [torchs(name) for name in [*FUNCTIONS, *CLASSES]]
+    known = [own for own in theirs if own is not None and signature_of(own) is not None]
     print(f"signatures compared with torch's: {len(known)} of {len(FUNCTIONS) + len(CLASSES)}")
     assert len(known) > 60
 
