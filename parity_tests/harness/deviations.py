@@ -35,6 +35,7 @@ class Deviation:
                   not about numbers, it keeps an entry from explaining more than it means
     every         True: each matching case fails; False: some do, the numbers decide
     hardware      True: depends on the processor, so that no longer failing is a warning and not an error
+    family        the layers that it speaks of, by the name of its file; '' for any
     """
 
     name: str
@@ -51,6 +52,7 @@ class Deviation:
     message: str = ""
     every: bool = True
     hardware: bool = False
+    family: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pattern", re.compile(self.cases))
@@ -67,21 +69,42 @@ class Deviation:
 def ledger() -> tuple[Deviation, ...]:
     """The ledger that the suite ships: one TOML file a family in parity_tests/deviations."""
     files = sorted(resources.files("parity_tests.deviations").iterdir(), key=lambda file: file.name)
-    return parse("\n".join(file.read_text() for file in files if file.name.endswith(".toml")))
+    files = [file for file in files if file.name.endswith(".toml")]
+    return _unique(
+        entry for file in files for entry in parse(file.read_text(), file.name.removesuffix(".toml"))
+    )
 
 
-def parse(text: str) -> tuple[Deviation, ...]:
+@lru_cache
+def of_torch(family: str, device: str = "cpu") -> tuple[Deviation, ...]:
+    """What the installed torch is known for in the layers of one family."""
+    import torch
+
+    return of_family(in_force(ledger(), "eager", device, torch.__version__), family)
+
+
+def of_family(entries: Iterable[Deviation], family: str) -> tuple[Deviation, ...]:
+    """The entries that may speak of the layers of one family."""
+    return tuple(entry for entry in entries if entry.family in ("", family))
+
+
+def parse(text: str, family: str = "") -> tuple[Deviation, ...]:
     """Entries of a ledger in TOML (`[[deviation]]` tables).  Raises ValueError for incomplete ones."""
     entries = []
     for table in tomllib.loads(text).get("deviation", []):
         try:
-            entries.append(Deviation(**{**table, "checks": tuple(table["checks"])}))
+            entries.append(Deviation(**{**table, "checks": tuple(table["checks"]), "family": family}))
         except (TypeError, KeyError, re.error) as error:
             raise ValueError(f"ledger entry {table.get('name', table)!r}: {error}") from error
+    return _unique(entries)
+
+
+def _unique(entries: Iterable[Deviation]) -> tuple[Deviation, ...]:
+    entries = tuple(entries)
     names = [entry.name for entry in entries]
     if len(set(names)) != len(names):
         raise ValueError(f"ledger: names are not unique: {sorted(n for n in names if names.count(n) > 1)}")
-    return tuple(entries)
+    return entries
 
 
 def overdue(entries: Iterable[Deviation], today: date) -> list[str]:

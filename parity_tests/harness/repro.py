@@ -59,6 +59,7 @@ def rerun(case: Case, candidate: Eager, options: RunOptions) -> str:
     ]
     more = [f"{name} {value}" for name, value, default in given if value != default]
     more += ["--ignore-known"] if options.ignore_known else []
+    more += ["--isolate"] if options.isolate else []
     where = "parity_tests" if checkout else "--pyargs parity_tests"
     name = f"{case.id}-{candidate.device.replace(':', '')}"
     return " ".join(
