@@ -6,8 +6,9 @@ import warnings
 import pytest
 import torch
 
+from parity_tests.faults import all_faults
 from parity_tests.harness import coverage
-from parity_tests.harness.coverage import covered, public_classes, without_a_reason
+from parity_tests.harness.coverage import absence, covered, in_torch, public_classes, without_a_reason
 from parity_tests.selftest.sessions import conformance, here, python
 from parity_tests.specs import all_specs
 from parity_tests.specs.not_covered import KINDS, NOT_COVERED
@@ -111,3 +112,11 @@ def test_readme_ends_with_what_is_covered():
     assert lines[0].startswith(f"{len(covered())} of the {len(public_classes())} classes of torch.nn")
     text = "\n".join(lines)
     assert all(re.search(rf"\b{name}\b", text) for name in PRESENT)
+
+
+@pytest.mark.parametrize("spec", all_specs(), ids=lambda spec: spec.name)
+def test_every_layer_owns_two_faults_of_which_one_is_in_a_gradient(spec):
+    if not in_torch(spec):
+        pytest.skip(absence(spec))
+    owned = [fault.caught_by for fault in all_faults().values() if spec.name in fault.layers]
+    assert len(owned) >= 2 and any(check.endswith("gradients") for check in owned), owned
