@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.bounded import finite_where
-from refimpl.error_bounds import FLOATS, Bounded, Contract, gamma
+from refimpl.error_bounds import FLOATS, Bounded, Contract, gamma, round_to
 from refimpl.floats import outward
 from refimpl.module import Module
 from refimpl.pooling import output_size, total, total_gradient
@@ -101,8 +101,9 @@ class PowerSums(RegionPool):
         """Powers by a library's pow, sums in any order, a root by pow; stored at the end.
 
         'stored steps' is the contract of an implementation made of tensor operations, each of which stores
-        in T: power, average, product with the size, root; and backwards power, product with 1/p, product
-        with the upstream gradient, product with the size, every addition, power, product with p."""
+        in T, its exponent as well: power, average, product with the size, root; and backwards power, product
+        with 1/p, product with the upstream gradient, product with the size, every addition, power, product
+        with p."""
         steps = _steps(contract)
         up, input = contract.exact(self.up(grad_output, self.output_shape)), contract.exact(self.input)
         sums = steps(self._added(self._sums, steps(_power(input, self.p), 1), 1, 0.0), 2)
@@ -139,7 +140,16 @@ def _power(base: Bounded, exponent: float) -> Bounded:
         apart = np.maximum(np.abs(high - middle), np.abs(low - middle))
         return outward(apart + gamma(8, FLOATS["float64"].roundoff) * (middle + apart))
 
-    return base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"), spread)
+    power = base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"), spread)
+    off = abs(float(round_to(base.contract.store, exponent)) - exponent)
+    if base.contract.algorithm != STORED_STEPS or off == 0:
+        return power
+    with np.errstate(all="ignore"):  # x^(p + d) = x^p exp(d ln x), x anywhere within its error
+        size = np.abs(base.value)
+        logarithm = np.maximum(np.abs(np.log(size - base.error)), np.abs(np.log(size + base.error)))
+        more = (np.abs(power.value) + power.error) * np.expm1(off * logarithm)
+    error = np.where(size + base.error == 0, power.error, outward(power.error + more))
+    return replace(power, error=finite_where(power.value, error))
 
 
 def _steps(contract: Contract) -> Callable[[Bounded, int], Bounded]:

@@ -22,6 +22,8 @@ FAMILIES = (
     "sparse",
     "dropout",
     "loss",
+    "vision",
+    "window",
 )
 
 

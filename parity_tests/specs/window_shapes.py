@@ -20,7 +20,7 @@ LEAD: dict[str, tuple[int, ...]] = {
     "batch_3": (3, 2),
     "unbatched": (4,),
     "many_channels": (2, 17),
-    "long": (1, 1),
+    "long": (2, 1),
     "batch_0": (0, 2),
 }
 SHAPES = tuple(LEAD)

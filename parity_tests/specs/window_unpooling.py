@@ -30,7 +30,7 @@ _POOLED_LEAD = {
     "batch_3": (3, 2),
     "unbatched": (4,),
     "many_channels": (2, 9),
-    "long": (1, 1),
+    "long": (2, 1),
     "batch_0": (0, 2),
 }
 
