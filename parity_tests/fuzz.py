@@ -25,7 +25,7 @@ import torch
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.deviations import parse as parse_ledger
 from parity_tests.harness.devices import device_lines, devices_present, pinned
-from parity_tests.harness.isolate import SECONDS, Worker, checked
+from parity_tests.harness.isolate import Worker, checked
 from parity_tests.harness.options import OptionError, add_options, parse
 from parity_tests.harness.repro import FOLDER, failure_text, file_name
 from parity_tests.harness.run import Planned, Run
@@ -56,7 +56,7 @@ def parser() -> Parser:
     add("--dtype", default=None, metavar="DTYPE", help="only this dtype")
     add("--precision", default="ieee", metavar="PRECISION", help="contract of float32 products: ieee or tf32")
     add("--ignore-known", action="store_true", help="known deviations are findings too")
-    add("--limit", default=str(int(SECONDS)), metavar="SECONDS", help="after which a case hangs")
+    add("--limit", default="60", metavar="SECONDS", help="after which a case counts as hanging")
     add("--save", default=None, metavar="FILE.toml", help="append the findings to a file as ledger entries")
     add("--again", default=None, metavar="FILE.case", help="run the case of a finding, and no other")
     return own
@@ -135,7 +135,10 @@ def fuzz(run: Run, specs: Sequence[LayerSpec], worker: Worker, save: str | None)
         append(Path(save), findings)
     for line in closing(layers, apart, time.perf_counter() - started, options.seed):
         print(line)
-    return 1 if findings else 0
+    without = [spec.name for spec, layer in zip(specs, layers, strict=True) if not layer.cases]
+    for name in without:
+        print(f"ERROR: {name}: no case was tried, the reference refused all that were generated")
+    return 1 if findings or without else 0
 
 
 def _counts(layer: Layer) -> str:

@@ -14,7 +14,7 @@ from parity_tests.harness.cases import Case
 from parity_tests.harness.data import arranged, constructor_arguments, rejected_inputs
 from parity_tests.harness.findings import ParityError, Probe, Tally, Verdict, contract_met, demand_whole
 from parity_tests.harness.trial import Trial, trial_of
-from parity_tests.specs.spec import LayerSpec
+from parity_tests.specs.spec import LayerSpec, Rejection
 from refimpl.error_bounds import SuiteError
 
 
@@ -99,8 +99,7 @@ def check_rejection(
     spec: LayerSpec, case: Case, candidate: Eager, tally: Tally | None = None, **how: str
 ) -> None:
     """The same bad arguments: candidate, torch and reference raise the same exception class."""
-    rejection = next(r for r in spec.rejections if f"rejects_{r.name}" == case.name)
-    wanted = rejection.exception
+    wanted = rejection_of(spec, case).exception
     own = reference_rejection(spec, case)
     if type(own) is not wanted:
         raise SuiteError(f"{case.id}: the reference raised {own!r}, its spec says {wanted.__name__}")
@@ -111,6 +110,10 @@ def check_rejection(
         said = str(raised).splitlines()[:1]
         given = "accepted it" if raised is None else f"raised {type(raised).__name__}: {''.join(said)}"
         raise ParityError(case, "rejection", f"needed is {wanted.__name__} ({own}); the candidate {given}")
+
+
+def rejection_of(spec: LayerSpec, case: Case) -> Rejection:
+    return next(rejection for rejection in spec.rejections if f"rejects_{rejection.name}" == case.name)
 
 
 def reference_rejection(spec: LayerSpec, case: Case) -> BaseException | None:

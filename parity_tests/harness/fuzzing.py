@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -83,6 +82,8 @@ def try_here(spec: LayerSpec, case: Case, candidate: Eager, precision: str) -> V
     """All checks of a case; None where the reference refuses it."""
     try:
         trial_of(spec, case, candidate, precision=precision).truth.grad_outputs  # noqa: B018
+    except (AttributeError, NameError, ImportError):  # a fault of the suite
+        raise
     except Exception:
         return None
     return run_checks(spec, case, candidate, precision=precision)
@@ -104,11 +105,11 @@ class Apart:
             return self.worker.call(_try, *where)
         except Lost as lost:
             if lost.how == "hang":
-                return lost_verdict(case, lost)
+                return lost_verdict(spec, case, lost)
         try:
             verdict = self.worker.call(_try, *where)
         except Lost as lost:
-            return lost_verdict(case, lost)
+            return lost_verdict(spec, case, lost)
         self.elsewhere += 1
         return verdict
 
@@ -192,9 +193,9 @@ class _Batch:
             try:
                 verdict = self.attempt(self.spec, case, self.candidate, self.run.options.precision)
             except Exception as error:  # a fault of the suite is a finding like any other
-                place = traceback.extract_tb(error.__traceback__)[-1]
                 message = f"the suite raised {type(error).__name__}: {error}"
-                wrong = ParityError(case, "suite", message, place=f"{place.filename}:{place.lineno}")
+                place = "; ".join(getattr(error, "__notes__", ()))  # of the worker
+                wrong = ParityError(case, "suite", message, place=place)
                 return Verdict(case, Tally(), [wrong])
             if verdict is not None:
                 return verdict

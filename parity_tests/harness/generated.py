@@ -110,7 +110,9 @@ def _resized(case: Case, exchange: Mapping[int, int], everywhere: bool) -> Case:
     shapes = tuple(exchanged(shape) for shape in case.shapes)
     if not everywhere:
         return replace(case, shapes=shapes)
+    # Of many layers upon each other the bound is too wide to tell anything.
     arguments, call = (
-        tuple((name, exchanged(value)) for name, value in pairs) for pairs in (case.arguments, case.call)
+        tuple((name, value if name.endswith("layers") else exchanged(value)) for name, value in pairs)
+        for pairs in (case.arguments, case.call)
     )
     return replace(case, shapes=shapes, arguments=arguments, call=call)

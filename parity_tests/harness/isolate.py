@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
@@ -16,14 +17,14 @@ from typing import Any
 
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import Case
-from parity_tests.harness.checks import run_checks
+from parity_tests.harness.checks import rejection_of, run_checks
 from parity_tests.harness.devices import pinned
 from parity_tests.harness.findings import ParityError, Tally, Verdict
 from parity_tests.harness.loading import make_candidate
 from parity_tests.specs import family
 from parity_tests.specs.spec import LayerSpec
 
-SECONDS = 60.0  # after which a call counts as hanging: the slowest case takes a quarter of it
+SECONDS = 120.0  # after which a call counts as hanging: many times what the slowest case takes
 STARTING = 120.0  # for a child to say that it is there: it may have to import torch on a busy machine
 
 
@@ -101,6 +102,8 @@ def _serve(pipe: Any, precision: str) -> None:
             try:
                 answer = True, function(*arguments)
             except Exception as error:
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                error.add_note(f"{place.filename}:{place.lineno}")
                 answer = False, error
             try:
                 pipe.send(answer)
@@ -117,13 +120,16 @@ def checked(
             _run_checks, spec.family, spec.name, case, candidate.name, candidate.device, precision
         )
     except Lost as lost:
-        return lost_verdict(case, lost)
+        return lost_verdict(spec, case, lost)
 
 
-def lost_verdict(case: Case, lost: Lost) -> Verdict:
-    check = "rejection" if case.rejects else lost.how
-    error = ParityError(case, check, f"{lost.how}: the candidate {lost}")
-    return Verdict(case, Tally(), [error], "" if case.rejects else "other")
+def lost_verdict(spec: LayerSpec, case: Case, lost: Lost) -> Verdict:
+    """That the candidate did not survive, as the one error of a case."""
+    said = f"{lost.how}: the candidate {lost}"
+    if not case.rejects:
+        return Verdict(case, Tally(), [ParityError(case, lost.how, said)], "other")
+    needed = rejection_of(spec, case).exception.__name__
+    return Verdict(case, Tally(), [ParityError(case, "rejection", f"needed is {needed}; {said}")])
 
 
 def _run_checks(family_name: str, layer: str, case: Case, name: str, device: str, precision: str) -> Verdict:

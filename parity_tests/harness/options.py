@@ -34,6 +34,7 @@ class RunOptions:
     seed: int = 0
     precision: str = "ieee"
     ignore_known: bool = False
+    isolate: bool = False
     report: str | None = None
 
     def lines(self) -> list[str]:
@@ -48,6 +49,7 @@ class RunOptions:
             "seed": self.seed,
             "precision": self.precision,
             "known deviations": "ignored" if self.ignore_known else "expected to fail",
+            "cases run in": "a child process" if self.isolate else "this process",
         }
         return ["parity: " + "  ".join(f"{name} {value}" for name, value in shown.items())]
 
@@ -95,6 +97,12 @@ def add_options(add: Any) -> None:
         default=False,
         help="run as if the ledger of known deviations were empty",
     )
+    add(
+        "--isolate",
+        action="store_true",
+        default=False,
+        help="run cases in a child process: a candidate that crashes or hangs costs that case and no other",
+    )
     add("--report", default=None, metavar="FILE.json", help="write the results of the run to this file")
 
 
@@ -110,6 +118,7 @@ def parse(values: argparse.Namespace | Any, present: tuple[str, ...]) -> RunOpti
         seed=_number("--seed", values.seed, 0) or 0,
         precision=_one_of("--precision", values.precision, PRECISIONS) or "ieee",
         ignore_known=bool(values.ignore_known),
+        isolate=bool(values.isolate),
         report=_report(values.report),
     )
 

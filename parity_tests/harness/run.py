@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,11 @@ import torch
 from parity_tests.harness import deviations, report
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import Case, sweep_of
-from parity_tests.harness.checks import run_checks
+from parity_tests.harness.checks import rejection_of, run_checks
 from parity_tests.harness.coverage import absence, in_torch
 from parity_tests.harness.deviations import Deviation, Judgement
-from parity_tests.harness.findings import ParityError
+from parity_tests.harness.findings import ParityError, Verdict
+from parity_tests.harness.isolate import Worker, checked
 from parity_tests.harness.loading import make_candidate
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.repro import failure_text
@@ -42,6 +44,7 @@ class Run:
         self.errors: list[str] = []
         self.caught: list[dict] = []  # what the tests of the fault catalogue say of each fault and layer
         self.processes, self.started = 1, time.perf_counter()
+        self.worker = Worker(options.precision)  # a process is started only when one is needed
         self.workers_busy = 0.0  # the processor's seconds of workers that have finished
         known = () if options.ignore_known else deviations.ledger()
         self.entries = {
@@ -53,6 +56,20 @@ class Run:
             for candidate in self.candidates
             if candidate.name != "eager"
         }
+
+    def checked(self, spec: LayerSpec, case: Case, candidate: Eager) -> Verdict:
+        """All checks of a case; in the worker if asked for, or where bad arguments may end the process."""
+        precision = self.options.precision
+        trusted = candidate.name == "eager" and not (case.rejects and rejection_of(spec, case).crashes)
+        if self.options.isolate or (case.rejects and not trusted):
+            return checked(self.worker, spec, case, candidate, precision)
+        return run_checks(spec, case, candidate, precision=precision)
+
+    @lru_cache  # noqa: B019  (a process makes a few runs at most)
+    def entries_of(self, device: str, family: str, of_torch: bool = False) -> tuple[Deviation, ...]:
+        """The ledger's entries for the layers of one family."""
+        entries = self.of_torch if of_torch else self.entries
+        return deviations.of_family(entries.get(device, ()), family)
 
     def plan(self, family_name: str) -> list[Planned]:
         """A family's cases for every candidate; those that one does not reach are counted and left out."""
@@ -199,8 +216,8 @@ class Planned:
         """Run all checks; then fail, expect the failure, skip what tells nothing, or pass."""
         run, case, candidate = self.run, self.case, self.candidate
         options, started = run.options, time.process_time()
-        verdict = run_checks(self.spec, case, candidate, precision=options.precision)
-        seconds = time.process_time() - started
+        verdict = run.checked(self.spec, case, candidate)
+        seconds = max(time.process_time() - started, sum(verdict.seconds.values()))  # the worker's own too
         judgement = self.judge(verdict.errors)
         record = report.record_of(verdict, judgement, self.spec.family, candidate.device, seconds)
         take_record(record)
@@ -228,13 +245,13 @@ class Planned:
     def judge(self, errors: Sequence[ParityError]) -> Judgement:
         """What the ledger says.  An error that torch itself makes on this case, to the bit, and is known for,
         is explained as well: a stand-in that calls torch has inherited it."""
-        run, device = self.run, self.candidate.device
-        judgement = deviations.judge(run.entries[device], self.case.id, errors)
-        of_torch = deviations.judge(run.of_torch.get(device, ()), self.case.id, judgement.unexpected)
+        run, device, family = self.run, self.candidate.device, self.spec.family
+        judgement = deviations.judge(run.entries_of(device, family), self.case.id, errors)
+        inherited = run.entries_of(device, family, of_torch=True)
+        of_torch = deviations.judge(inherited, self.case.id, judgement.unexpected)
         if not of_torch.explained_by:
             return judgement
-        precision = run.options.precision
-        own = run_checks(self.spec, self.case, Eager(device), precision=precision).errors
+        own = run.checked(self.spec, self.case, Eager(device)).errors
         same = {(error.check, error.message) for error in own}
         new = [error for error in judgement.unexpected if (error.check, error.message) not in same]
         unexpected = (*(e for e in of_torch.unexpected if e not in new), *new)

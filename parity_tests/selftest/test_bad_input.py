@@ -115,7 +115,7 @@ def test_candidate_that_prints_passes_and_keeps_the_table_whole(files):
 
 def test_help_names_every_option(pytester):
     text = here(pytester, "--help").stdout.str()
-    names = "--candidate --device --dtype --layout --sweep --cases --seed --precision --ignore-known --report"
+    names = "--candidate --device --dtype --layout --sweep --cases --seed --precision --ignore-known --isolate --report"
     assert [name for name in names.split() if name not in text] == []
 
 

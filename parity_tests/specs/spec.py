@@ -82,8 +82,9 @@ class Corner:
 class Rejection:
     """Arguments that must be refused, with the exception class that torch and the reference raise.
 
-    note    why, where torch's class is an accident and not a documented promise
-    dtype   of the inputs
+    note     why, where torch's class is an accident and not a documented promise
+    dtype    of the inputs
+    crashes  whether some torch does not raise but ends or corrupts its process: then always tried in a child
     """
 
     name: str
@@ -91,6 +92,7 @@ class Rejection:
     exception: type[Exception]
     note: str = ""
     dtype: str = "float32"
+    crashes: bool = False
 
 
 @dataclass(frozen=True, eq=False)
