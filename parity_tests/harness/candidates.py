@@ -44,8 +44,7 @@ class Eager:
         return nullcontext()
 
     def run(self, spec: LayerSpec, case: Case, data: Data) -> Outcome:
-        """A neighbour's call; forward, gradients for a random upstream gradient, buffers, evaluation, a second
-        call."""
+        """A neighbour's call; then forward, gradients, buffers, evaluation, a second call."""
         self._call_neighbour(spec, case, data)
         inputs = self._inputs(case, data)
         recorded = case.mode != "inference"  # torch takes other paths where no gradient will be asked for
@@ -77,9 +76,12 @@ class Eager:
         )
 
     def _call_neighbour(self, spec: LayerSpec, case: Case, data: Data) -> None:
-        """One call with another argument on the same inputs; nobody looks at what it gives, or raises."""
+        """One call with another argument on the same inputs; nobody looks at what it gives, or raises.
+
+        Not with indices among the inputs: with arguments that they were not made for, torch may crash.
+        """
         other = neighbour(spec, case)
-        if other is not None:
+        if other is not None and all(array.dtype.kind == "f" for array in data.inputs):
             with suppress(Exception), self.standing_in(spec, other), quiet():
                 layer, _ = self._layer(spec, other, data)
                 self._call(spec, layer, other, self._inputs(other, data))

@@ -27,7 +27,8 @@ def differences(case, other):
 
 def test_neighbours_differ_in_one_thing_and_reach_every_argument():
     spec, cases = rows("AvgPool2d")
-    changed = [differences(case, neighbour(spec, case)) for case in cases if "network" not in case.name]
+    pairs = [(case, neighbour(spec, case)) for case in cases]
+    changed = [differences(case, other) for case, other in pairs if other is not None]
     assert all(len(names) <= 1 for names in changed)
     wanted = {"stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"}
     assert wanted <= set().union(*changed)

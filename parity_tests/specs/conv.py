@@ -265,13 +265,14 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
         sizes = [(n - 1) * 3 - 2 + 3 for n in _SIZE[rank]]
         corners += [
             Corner(
-                f"output_size_plus_{extra}",
+                f"output_size_plus_{extra}{name}",
                 built=Built(
                     arguments,
-                    ((3, 2, *_SIZE[rank]),),
+                    ((*batch, 2, *_SIZE[rank]),),
                     {"output_size": tuple(n + (extra + axis) % 3 for axis, n in enumerate(sizes))},
                 ),
             )
+            for name, batch in (("", (3,)), ("_unbatched", ()))
             for extra in range(3)
         ]
     return (*corners, *(_NETWORKS if rank == 2 and not transposed else ()))
@@ -307,6 +308,15 @@ def _rejections(rank: int, transposed: bool) -> tuple[Rejection, ...]:
         return (
             *rejections,
             bad("output_padding_too_large", RuntimeError, output_padding=1),
+            bad(
+                "output_of_size_0",
+                RuntimeError,
+                shape=(3, 4, *(2,) * rank),
+                kernel_size=2,
+                stride=2,
+                padding=2,
+            ),
+            bad("output_of_negative_size", RuntimeError, shape=(3, 4, *(1,) * rank), padding=3),
             bad("unknown_padding_mode", ValueError, padding_mode="reflect"),
             bad("output_size_too_large", ValueError, call={"output_size": (99,) * rank}, stride=2),
         )

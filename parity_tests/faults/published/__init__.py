@@ -6,7 +6,7 @@ import importlib
 
 from parity_tests.faults.published.bug import NotRecreated, PublishedBug
 
-FAMILIES = ("activation", "pooling", "conv")
+FAMILIES = ("activation", "pooling", "conv", "conv_transpose")
 
 NOT_RECREATED: tuple[NotRecreated, ...] = ()
 

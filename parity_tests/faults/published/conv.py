@@ -225,7 +225,7 @@ BUGS: tuple[PublishedBug, ...] = (
         "conv1d_layout_of_a_size_1_axis",
         "pytorch/pytorch#158930",
         "Conv1d",
-        "the layout is told from the stride of an axis of size 1, which may be anything: an error with groups",
+        "the layout is told from the stride of an axis of size 1, which may be anything: an error",
         {"conv1d": _layout_from_an_axis_of_size_1},
     ),
     bug(

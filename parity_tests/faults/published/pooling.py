@@ -165,7 +165,7 @@ class _ValueOf(torch.autograd.Function):
 
 
 def _extra_window(rank, input, kernel_size, stride, padding=0, ceil_mode=False, include=True, override=None):
-    change = _uncorrected if ceil_mode else (lambda window: replace(window))
+    change = _uncorrected if ceil_mode else replace
     kernels = math.prod(kernel_size if isinstance(kernel_size, tuple) else (kernel_size,) * rank)
 
     def divide(window, counted, inside, include, override):
