@@ -66,11 +66,12 @@ def _words(message: str) -> str:
 class Layer:
     """What became of the cases of one layer.
 
-    cases  tried by the candidate           refused  by the reference, hence no cases
-    known  failures that the ledger knows   again    failures like one found before
+    cases  tried by the candidate, `different` of them     refused  by the reference, hence no cases
+    known  failures that the ledger knows                  again    failures like one found before
     """
 
     cases: int = 0
+    different: set[str] = field(default_factory=set)
     refused: int = 0
     elements: int = 0
     known: Counter = field(default_factory=Counter)
@@ -175,6 +176,7 @@ class _Batch:
             layer.refused += count
             hypothesis.reject()
         layer.cases += count
+        layer.different |= {verdict.case.id} if count else set()
         layer.elements += count * verdict.tally.elements
         judgement = Planned(self.spec, verdict.case, self.candidate, self.run).judge(verdict.errors)
         layer.known.update({entry.name: count for entry in judgement.explained_by})

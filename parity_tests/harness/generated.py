@@ -17,6 +17,7 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 from parity_tests.harness.cases import Case, case_of
+from parity_tests.harness.covering import Constraint
 from parity_tests.specs.spec import Drawn, LayerSpec
 
 LARGEST = 2_000  # elements of all inputs together; a case is to take milliseconds
@@ -50,7 +51,9 @@ def _wanted(axis: str, values: Sequence[Any], dtype: str | None) -> Sequence[Any
 
 def _value(draw: st.DrawFn, spec: LayerSpec, row: Row, axis: str, values: Sequence[Any]) -> Any:
     """A listed value that the constraints allow beside those drawn so far, or another like it."""
-    allowed = [value for value in values if _possible(spec, row | {axis: value})]
+    known = {*row, axis}
+    judges = [c for c in spec.constraints if axis in c.axes and known.issuperset(c.axes)]
+    allowed = [value for value in values if _possible(judges, row | {axis: value})]
     if not allowed:
         reject()
     # One draw of the same range whatever is allowed: Hypothesis takes what needs fewer draws for simpler.
@@ -58,18 +61,14 @@ def _value(draw: st.DrawFn, spec: LayerSpec, row: Row, axis: str, values: Sequen
     others = _others(values, value)
     if others is not None and draw(st.booleans()):
         other = draw(others)
-        value = other if _possible(spec, row | {axis: other}) else value
+        value = other if _possible(judges, row | {axis: other}) else value
     return value
 
 
-def _possible(spec: LayerSpec, row: Mapping[str, Any]) -> bool:
-    """Whether the constraints whose axes all have a value hold; one that cannot judge a value forbids it."""
+def _possible(judges: Sequence[Constraint], row: Mapping[str, Any]) -> bool:
+    """Whether the constraints hold; one that cannot judge a value forbids it."""
     try:
-        return all(
-            constraint.holds(*(row[axis] for axis in constraint.axes))
-            for constraint in spec.constraints
-            if all(axis in row for axis in constraint.axes)
-        )
+        return all(constraint.holds(*(row[axis] for axis in constraint.axes)) for constraint in judges)
     except (KeyError, ValueError, TypeError, IndexError, ZeroDivisionError):
         return False
 
