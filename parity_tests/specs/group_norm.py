@@ -196,7 +196,7 @@ _LAST_AXES_CORNERS = (
     Corner("network_gpt2", built=Built({"normalized_shape": 768}, ((1, 64, 768),))),
     Corner("network_llama", built=Built({"normalized_shape": 4096}, ((1, 16, 4096),)), dtypes=HALF),
     # small sizes that could be taken for axes: https://github.com/apple/coremltools/pull/869
-    Corner("sizes_like_axes", built=Built({"normalized_shape": (2,)}, ((3, 4, 2),)), sweep="quick"),
+    Corner("sizes_like_axes", built=Built({"normalized_shape": (2,)}, ((3, 4, 5, 2),)), sweep="quick"),
 )
 
 

@@ -6,7 +6,7 @@ import importlib
 
 from parity_tests.faults.published.bug import NotRecreated, PublishedBug
 
-FAMILIES = ("activation", "pooling", "conv", "conv_transpose")
+FAMILIES = ("activation", "pooling", "conv", "conv_transpose", "normalization", "group_norm")
 
 NOT_RECREATED: tuple[NotRecreated, ...] = ()
 
