@@ -10,6 +10,8 @@ Inside, values are indices (True equals 1, their indices differ). A *seed* maps 
 the number of values of an axis stands for "open"; a *flat* index numbers the values of all axes.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from parity_tests.harness.kept import fingerprint, kept
 
 Axes = Mapping[str, Sequence[Any]]
 CANDIDATES = 40  # tried for each row kept; 12 axes of 4 values: 20 give 170 rows, 40 166, 100 170
@@ -53,31 +57,52 @@ def covering_array(
     Raises ValueError for an axis without values or with equal ones, unknown names, or no feasible row.
     """
     _check_arguments(axes, factorial, constraints, strength)
+    tables = [_Table(axes, constraint) for constraint in constraints]
     sizes = [len(values) for values in axes.values()]
-    feasibility = _Feasibility(sizes, [_Table(axes, constraint) for constraint in constraints])
-    cover = _Cover(sizes, feasibility, min(strength, len(axes)))
+    factorial_axes = [axis for axis, name in enumerate(axes) if name in factorial]
+    problem = [(table.axes, table.reason) for table in tables]
+    name = fingerprint(__file__, sizes, factorial_axes, strength, problem, *(table.holds for table in tables))
+    found = kept(f"covering-{name}", lambda: _find(sizes, factorial_axes, tables, strength))
+    dropped = dict(zip(found["reasons"].tolist(), found["dropped"].tolist(), strict=True))
+    rows = [
+        {name: values[index] for (name, values), index in zip(axes.items(), row, strict=True)}
+        for row in found["rows"].tolist()
+    ]
+    if not rows:
+        raise ValueError(f"no row of the axes {list(axes)} is feasible, need at least one: {dropped}")
+    triples, covered, infeasible = found["counts"].tolist()
+    return CoveringArray(tuple(rows), triples, covered, infeasible, MappingProxyType(dropped))
+
+
+def _find(
+    sizes: list[int], factorial_axes: list[int], tables: list[_Table], strength: int
+) -> dict[str, np.ndarray]:
+    """The rows as indices, how many triples there are, are covered, are infeasible, and what was dropped."""
+    feasibility = _Feasibility(sizes, tables)
+    cover = _Cover(sizes, feasibility, min(strength, len(sizes)))
     dropped: Counter[str] = Counter()
-    default = dict.fromkeys(range(len(axes)), 0)
+    default = dict.fromkeys(range(len(sizes)), 0)
     if feasibility.complete(default):
         cover.add_row(default)
-    factorial_axes = [axis for axis, name in enumerate(axes) if name in factorial]
     for combination in itertools.product(*(range(sizes[axis]) for axis in factorial_axes)):
         seed = dict(zip(factorial_axes, combination, strict=True))
         if not feasibility.complete(seed):
             dropped[feasibility.conflict(seed)] += 1
         elif any(combination) or not cover.rows:  # else the default row is the one for this combination
             cover.add_row(seed)
-    if not cover.rows:
-        raise ValueError(f"no row of the axes {list(axes)} is feasible, need at least one: {dict(dropped)}")
-    while seed := cover.first_uncovered():
+    while cover.rows and (seed := cover.first_uncovered()):
         if feasibility.complete(seed):
             cover.add_row(seed)
         else:
             cover.rule_out(seed)
-    rows = tuple({name: axes[name][row[axis]] for axis, name in enumerate(axes)} for row in cover.rows)
-    covered = _held(np.array(cover.rows)[:, : len(axes)], strength).shape[1]
-    triples = cover.total - cover.infeasible
-    return CoveringArray(rows, triples, covered, cover.infeasible, MappingProxyType(dict(dropped)))
+    rows = np.array(cover.rows, np.int16).reshape(len(cover.rows), len(cover.sizes))[:, : len(sizes)]
+    covered = _held(rows, strength).shape[1] if len(rows) else 0
+    return {
+        "rows": rows,
+        "counts": np.array([cover.total - cover.infeasible, covered, cover.infeasible]),
+        "reasons": np.array(list(dropped), dtype=str),
+        "dropped": np.array(list(dropped.values()), dtype=int),
+    }
 
 
 def prefix(
