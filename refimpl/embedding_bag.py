@@ -281,6 +281,9 @@ class EmbeddingBagFunction(Module):
         call = self._bags(input, weight)
         return call.output(call.weight)
 
+    def _backward(self, grad_outputs: tuple, input: Any, weight: Any) -> tuple[tuple, dict]:
+        return (None, self._bags(input, weight).weight_gradient(grad_outputs[0])), {}
+
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         found = self._bags(*inputs).bounded(contract, grad_outputs[0])
         return {"output": found["output"], "grad_input1": found["weight"]}

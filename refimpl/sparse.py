@@ -113,6 +113,9 @@ class EmbeddingFunction(Module):
     def forward(self, input: Any, weight: Any) -> np.ndarray:
         return embedding(input, weight, self.arguments[0])
 
+    def _backward(self, grad_outputs: tuple, input: Any, weight: Any) -> tuple[tuple, dict]:
+        return (None, Rows(input, weight, *self.arguments).gradient(grad_outputs[0])), {}
+
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         indices, weight = inputs
         call = Rows(indices, weight, *self.arguments)

@@ -30,6 +30,23 @@ def finite_difference(
     return results
 
 
+def directional_difference(
+    function: Callable[[float], np.ndarray], grad_output: np.ndarray, step: float
+) -> tuple[float, float]:
+    """The derivative of sum(grad_output * function(t)) at t = 0, with an estimated error.
+
+    As `finite_difference`, but along a line: all elements at once cost as much as one of them there.
+    """
+
+    def central(h: float) -> tuple[float, float]:
+        values = [grad_output * function(t) for t in (h, -h)]
+        return float((values[0] - values[1]).sum() / (2 * h)), float(np.abs(values).sum())
+
+    (coarse, scale), (fine, _) = central(step), central(step / 2)
+    slope = (4 * fine - coarse) / 3
+    return slope, abs(slope - fine) + 64 * UNIT * scale / step
+
+
 def _central(
     function: Callable,
     arrays: Sequence,
