@@ -10,6 +10,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ def kept(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.n
     """What `make` gives, from the file of this name if there is one."""
     path = FOLDER / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # not there, or not whole
-        arrays = make()
-    _keep(path, arrays)
-    return arrays
+        made = make()
+    _keep(path, made)
+    return made
 
 
 def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -47,4 +48,5 @@ def _keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
         partial.replace(path)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
