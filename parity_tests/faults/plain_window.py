@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -43,18 +42,19 @@ def sizes_of(input: torch.Tensor, rank: int, output_size: Any) -> tuple[int, ...
 def gather(plane: torch.Tensor, ends: Ends, fill: float) -> torch.Tensor:
     """(..., *sizes) as (..., *outputs, taps): the elements of every region in order, filled up with
     `fill`."""
-    rank = len(ends)
-    longest = [max((last - first for first, last in axis), default=1) for axis in ends]
-    taps = []
-    for offsets in itertools.product(*map(range, longest)):
-        part, inside = plane, torch.ones((1,) * rank, dtype=torch.bool)
-        for axis, (rows, k) in enumerate(zip(ends, offsets, strict=True)):
-            places = torch.tensor([min(first + k, last - 1) for first, last in rows], dtype=torch.long)
-            there = torch.tensor([first + k < last for first, last in rows], dtype=torch.bool)
-            part = part.index_select(part.dim() - rank + axis, places)
-            inside = inside & there.reshape([-1 if other == axis else 1 for other in range(rank)])
-        taps.append(torch.where(inside, part, torch.full((), fill, dtype=part.dtype)))
-    return torch.stack(taps, -1)
+    rank, lead = len(ends), plane.dim() - len(ends)
+    inside = torch.ones((), dtype=torch.bool)
+    for axis, rows in enumerate(ends):
+        first, last = torch.tensor(rows, dtype=torch.long).reshape(-1, 2).T[..., None]
+        taps = torch.arange(int((last - first).max()) if rows else 1)
+        places, there = torch.minimum(first + taps, last - 1), first + taps < last
+        plane = plane.index_select(lead + axis, places.flatten())
+        plane = plane.unflatten(lead + axis, places.shape).movedim(lead + axis + 1, -1)
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = places.shape
+        inside = inside & there.reshape(shape)
+    values = torch.where(inside, plane, torch.full((), fill, dtype=plane.dtype))
+    return values.flatten(-rank)
 
 
 def counts(ends: Ends) -> torch.Tensor:

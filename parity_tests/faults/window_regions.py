@@ -151,8 +151,12 @@ _AVERAGES = (
         "all regions are divided by the size of the largest",
         divide=_whole_window,
     ),
-    _average(
-        "adaptive_average_in_half", "half types are accumulated as they are", add=_one_by_one, wide=in_storage
+    _average(  # of volumes torch's own are, so nobody could tell
+        "adaptive_average_in_half",
+        "half types are accumulated as they are",
+        layers=AVG[:2],
+        add=_one_by_one,
+        wide=in_storage,
     ),
     _average("adaptive_average_nan_skipped", "NaN counts as 0", add=_nan_skipped),
     _average(
