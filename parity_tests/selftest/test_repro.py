@@ -33,6 +33,10 @@ REGIMES = [
     ("pad", "sliced"),
     ("PReLU", "float64"),
     ("linear", ""),
+    ("LSTM", "float16"),
+    ("MultiheadAttention", "bfloat16"),
+    ("AdaptiveLogSoftmaxWithLoss", "first_cluster_empty"),
+    ("AdaptiveLogSoftmaxWithLoss", "method_log_prob"),
 ]
 
 
@@ -63,7 +67,8 @@ def test_script_shows_what_the_candidate_gave(layer, words, tmp_path, capsys):
     found = as_if_wrong(spec, case)
     path = tmp_path / "script.py"
     path.write_text(script(spec, case, Eager(), found, RunOptions()))
-    runpy.run_path(str(path))
+    with torch.enable_grad():  # a script of an evaluation without gradients turns them off for good
+        runpy.run_path(str(path))
     lines = iter(capsys.readouterr().out.splitlines())
     for comparison in found:
         for index in map(tuple, comparison.wrong):
