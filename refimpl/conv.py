@@ -124,6 +124,11 @@ class _ConvNd(Module):
         kernel = per_axis(kernel_size, self.rank, "kernel_size")
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         shape = (first, second // groups, *kernel)
+        if min(shape) < 0:
+            raise RuntimeError(
+                f"in_channels {in_channels}, out_channels {out_channels}, kernel_size {kernel_size}; "
+                "needed is at least 0"
+            )
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size, self.groups, self.padding_mode = kernel, groups, padding_mode
         self.weight = uniform(shape, math.prod(shape[1:]))

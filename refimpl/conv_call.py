@@ -46,6 +46,8 @@ class Convolution:
         _check_call(name, input, weight, self.bias, stride, dilation, groups, self.transposed)
         size = input.shape[2:]
         if self.transposed:
+            if 0 in size:
+                raise RuntimeError(f"{name}: input {input.shape}; only batch and channels may be empty")
             padding = per_axis(padding, rank, "padding")
             extra = per_axis(output_padding, rank, "output_padding")
             _check_transposed(name, padding, extra, stride, dilation)

@@ -193,6 +193,8 @@ def _check_axis(mode: str, size: int, before: int, after: int, shape: tuple[int,
     kept, output = size + min(before, 0) + min(after, 0), size + before + after
     if output < 0 or (kept < 0 and mode in ("constant", "circular")):
         raise RuntimeError(f"pad ({before}, {after}) takes more than an axis of {size} has; input {shape}")
+    if output >= 2**62:
+        raise RuntimeError(f"pad ({before}, {after}) of an axis of {size}; no axis is as long as that")
     most = {"reflect": size - 1, "circular": kept}.get(mode, math.inf)
     if max(before, after) > max(most, 0):
         raise RuntimeError(

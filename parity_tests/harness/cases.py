@@ -146,14 +146,20 @@ def _array(spec: LayerSpec, axes: tuple) -> CoveringArray:
     return array
 
 
-def _corners(spec: LayerSpec, options: RunOptions) -> Iterator[Case]:
+@cache
+def crashing(spec: LayerSpec, options: RunOptions) -> tuple[Case, ...]:
+    """The named cases with which some torch crashes or hangs: beside the sweep, only for a child process."""
+    return tuple(_corners(spec, options, crashes=True))
+
+
+def _corners(spec: LayerSpec, options: RunOptions, crashes: bool = False) -> Iterator[Case]:
     """Named cases that the sweep includes, then the rejections."""
     default = {axis: values[0] for axis, values in spec.axes.items()}
     included = {"quick": ("quick",), "default": ("quick", "default"), "full": ("quick", "default", "full")}[
         options.sweep
     ]
     for corner in spec.corners:
-        if corner.sweep not in included:
+        if corner.sweep not in included or corner.crashes != crashes:
             continue
         row = {**default, **corner.row}
         if options.layout not in (None, row.get("layout", "contiguous")):
@@ -163,7 +169,8 @@ def _corners(spec: LayerSpec, options: RunOptions) -> Iterator[Case]:
                 yield _corner_case(spec, corner, {**row, "dtype": dtype}, options.seed)
     if options.dtype in (None, "float32") and options.layout in (None, "contiguous"):
         for rejection in spec.rejections:
-            yield rejection_case(spec, rejection, options.seed)
+            if rejection.crashes == crashes and (rejection.sweep != "full" or options.sweep == "full"):
+                yield rejection_case(spec, rejection, options.seed)
 
 
 def _corner_case(spec: LayerSpec, corner: Corner, row: Mapping[str, Any], seed: int) -> Case:

@@ -16,8 +16,8 @@ import torch
 
 from parity_tests.harness import deviations, report
 from parity_tests.harness.candidates import Eager
-from parity_tests.harness.cases import Case, sweep_of
-from parity_tests.harness.checks import rejection_of, run_checks
+from parity_tests.harness.cases import Case, crashing, sweep_of
+from parity_tests.harness.checks import run_checks
 from parity_tests.harness.coverage import absence, in_torch
 from parity_tests.harness.deviations import Deviation, Judgement
 from parity_tests.harness.findings import ParityError, Verdict
@@ -59,9 +59,8 @@ class Run:
 
     def checked(self, spec: LayerSpec, case: Case, candidate: Eager) -> Verdict:
         """All checks of a case; in the worker if asked for, or where bad arguments may end the process."""
-        precision = self.options.precision
-        trusted = candidate.name == "eager" and not (case.rejects and rejection_of(spec, case).crashes)
-        if self.options.isolate or (case.rejects and not trusted):
+        precision, bad = self.options.precision, case.rejects and candidate.name != "eager"
+        if self.options.isolate or bad or case in crashing(spec, self.options):
             return checked(self.worker, spec, case, candidate, precision)
         return run_checks(spec, case, candidate, precision=precision)
 
@@ -86,10 +85,11 @@ class Run:
             self.summary.deselected[absence(spec)] += len(sweep.cases)
             return []
         for candidate in self.candidates:
-            reached = [case for case in sweep.cases if candidate.reaches(spec, case)]
-            if len(reached) < len(sweep.cases):
+            cases = (*sweep.cases, *crashing(spec, self.options))
+            reached = [case for case in cases if candidate.reaches(spec, case)]
+            if len(reached) < len(cases):
                 reason = f"not reached by {candidate.name}"
-                self.summary.deselected[reason] += len(sweep.cases) - len(reached)
+                self.summary.deselected[reason] += len(cases) - len(reached)
             planned += [Planned(spec, case, candidate, self) for case in reached]
         if planned:
             self.summary.triples[spec.name] = (sweep.array.covered, sweep.array.triples)

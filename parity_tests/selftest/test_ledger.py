@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from parity_tests.harness.cases import sweep_of
+from parity_tests.harness.cases import crashing, sweep_of
 from parity_tests.harness.deviations import in_force, judge, ledger, overdue, parse
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.report import Summary, closing
@@ -105,6 +105,8 @@ def test_incomplete_entries_and_equal_names_are_errors():
 
 
 def test_every_entry_of_the_shipped_ledger_matches_a_case_and_says_why():
-    ids = [case.id for spec in all_specs() for case in sweep_of(spec, RunOptions(sweep="full")).cases]
+    full = RunOptions(sweep="full")
+    cases = [case for spec in all_specs() for case in (*sweep_of(spec, full).cases, *crashing(spec, full))]
+    ids = [case.id for case in cases]
     assert [entry.name for entry in ledger() if not any(map(entry.matches, ids))] == []
     assert [entry.name for entry in ledger() if not entry.cause or not entry.worst > 1] == []

@@ -288,9 +288,11 @@ def _rejections(rank: int, transposed: bool) -> tuple[Rejection, ...]:
         shape: tuple = shape,
         call: Mapping | None = None,
         note: str = "",
+        crashes: bool = False,
         **arguments: Any,
     ) -> Rejection:
-        return Rejection(name, Built({**good, **arguments}, (shape,), call or {}), exception, note)
+        built = Built({**good, **arguments}, (shape,), call or {})
+        return Rejection(name, built, exception, note, crashes=crashes)
 
     rejections = [
         bad("groups_that_do_not_divide_inputs", ValueError, groups=3),
@@ -303,6 +305,12 @@ def _rejections(rank: int, transposed: bool) -> tuple[Rejection, ...]:
         bad("too_few_axes", RuntimeError, shape=shape[2:]),
         bad("too_many_axes", RuntimeError, shape=(1, 1, *shape)),
         bad("wrong_channels", RuntimeError, shape=(3, 5, *shape[2:])),
+        bad("no_channels", RuntimeError, shape=(3, 0, *shape[2:])),
+        bad("empty_axis", RuntimeError, shape=(*shape[:-1], 0)),
+        bad("negative_in_channels", RuntimeError, in_channels=-4),
+        bad("negative_out_channels", RuntimeError, out_channels=-6),
+        bad("negative_kernel", RuntimeError, kernel_size=-1),
+        bad("negative_dilation", RuntimeError, dilation=-1),
     ]
     if transposed:
         return (
@@ -326,6 +334,8 @@ def _rejections(rank: int, transposed: bool) -> tuple[Rejection, ...]:
         bad("unknown_padding", ValueError, padding="full"),
         bad("same_with_stride", ValueError, padding="same", stride=2),
         bad("kernel_larger_than_input", RuntimeError, kernel_size=40),
+        bad("huge_dilation", RuntimeError, dilation=2**40),
+        bad("dilation_that_overflows", RuntimeError, crashes=True, dilation=2**63 - 1),
     )
 
 

@@ -200,6 +200,7 @@ def _rejections(rank: int) -> tuple[Rejection, ...]:
         bad("too_few_axes", ValueError, (4,) if rank == 1 else shape[:-1]),
         bad("too_many_axes", ValueError, (*shape, 2)),
         bad("wrong_channels", RuntimeError, (3, 5, *_SIZE[rank])),
+        bad("no_channels", RuntimeError, (3, 0, *_SIZE[rank])),
         bad("wrong_channels_without_parameters", RuntimeError, (3, 5, *_SIZE[rank]), affine=False),
         bad(
             "wrong_channels_without_statistics", RuntimeError, (3, 5, *_SIZE[rank]), track_running_stats=False

@@ -166,9 +166,11 @@ def _rejections(kind: str, rank: int) -> tuple[Rejection, ...]:
     wrong_rank = ValueError if mode == "circular" else NotImplementedError
 
     def bad(
-        name: str, exception: type[Exception], padding: Any, shape: tuple = good, note: str = ""
-    ) -> Rejection:
-        return Rejection(name, Built({"padding": padding, **value}, (shape,)), exception, note)
+        name: str, exception: type[Exception], padding: Any, shape: tuple = good, note: str = "",
+        crashes: bool = False,
+    ) -> Rejection:  # fmt: skip
+        built = Built({"padding": padding, **value}, (shape,))
+        return Rejection(name, built, exception, note, crashes=crashes)
 
     rejections = [
         bad("odd_number_of_amounts", RuntimeError, (1, *none)),
@@ -176,6 +178,7 @@ def _rejections(kind: str, rank: int) -> tuple[Rejection, ...]:
         bad("text", TypeError, "same"),
         bad("more_amounts_than_axes", RuntimeError, (1,) * 2 * (rank + 3)),
         bad("cropped_beyond_nothing", RuntimeError, (-last, -1, *none)),
+        bad("padding_that_overflows", RuntimeError, 2**63 - 1, crashes=mode == "replicate"),
     ]
     if mode == "constant":
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -146,6 +147,10 @@ def _max_corners(rank: int) -> tuple[Corner, ...]:
     return (
         *_common_corners(rank),
         *(_placed(rank, data, return_indices=True) for data in _PLACED),
+        replace(_corner("windows_of_padding_alone", (3, 2, *(1,) * (rank - 1), 7), dtypes=("float32",),
+                        kernel_size=2, padding=1, dilation=2, return_indices=True), crashes=True),
+        replace(_corner("last_windows_of_padding_alone", (3, 2, *(1,) * rank), dtypes=("float32",),
+                        kernel_size=2, padding=1, dilation=2), crashes=True),
         _corner("subnormal_windows", (2, 3, *size), "subnormal", **narrow),
         *(_corner(f"{data}_windows", (2, 3, *size), data, layout=layout, **wide)
           for data in ("ties", "equal", "all_negative_infinity")

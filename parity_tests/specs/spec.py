@@ -68,6 +68,8 @@ class Corner:
     data     name of the way to draw values (harness/data.py or the spec's `values`), 'normal' unless told
     dtypes   the dtypes it runs in
     sweep    the smallest sweep that includes it: 'quick', 'default' or 'full'
+    crashes  whether some torch ends, corrupts or hangs its process: then a case that only a child process is
+             given
     """
 
     name: str
@@ -76,6 +78,7 @@ class Corner:
     data: str = "normal"
     dtypes: tuple[str, ...] = DTYPES
     sweep: str = "default"
+    crashes: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Rejection:
 
     note     why, where torch's class is an accident and not a documented promise
     dtype    of the inputs
-    crashes  whether some torch does not raise but ends or corrupts its process: then always tried in a child
+    sweep    the smallest sweep that includes it
+    crashes  as of a corner
     """
 
     name: str
@@ -92,6 +96,7 @@ class Rejection:
     exception: type[Exception]
     note: str = ""
     dtype: str = "float32"
+    sweep: str = "default"
     crashes: bool = False
 
 

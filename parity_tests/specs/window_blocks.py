@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import refimpl.window as reference
@@ -120,6 +121,7 @@ def _block_rejections(folding: bool) -> tuple[Rejection, ...]:
             *rejections,
             bad("dilated_beyond_image", RuntimeError, dilation=5),
             bad("empty_axis", RuntimeError, (2, 3, 0, 6)),
+            replace(bad("kernel_that_overflows", RuntimeError, kernel_size=2**40), crashes=True),
         )
     return (
         *rejections,
@@ -131,6 +133,8 @@ def _block_rejections(folding: bool) -> tuple[Rejection, ...]:
         bad("empty_output", RuntimeError, output_size=0),
         bad("too_many_output_sizes", RuntimeError, output_size=(5, 6, 7)),
         bad("fractional_output", TypeError, output_size=2.5),
+        replace(bad("huge_padding", RuntimeError, padding=2**31), crashes=True),
+        replace(bad("padding_that_overflows", RuntimeError, padding=2**40), crashes=True, sweep="full"),
     )
 
 

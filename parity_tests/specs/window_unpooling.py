@@ -92,7 +92,7 @@ def _unpool_values(
     planes = math.prod(shape[:-rank])
     if case.data == "duplicates" or wanted > room:
         return rng.integers(0, max(1, min(room, wanted)), shape)
-    return np.array([rng.permutation(room)[:wanted] for _ in range(planes)], dtype=np.int64).reshape(shape)
+    return rng.random((planes, room)).argsort(axis=1)[:, :wanted].reshape(shape)
 
 
 def _unpool_corners(rank: int) -> tuple[Corner, ...]:
@@ -151,6 +151,7 @@ def _unpool_rejections(rank: int) -> tuple[Rejection, ...]:
         bad("output_size_fractional", TypeError, call={"output_size": tuple(map(float, size))}),
         bad("output_size_int", TypeError, call={"output_size": 8}),
         bad("negative_kernel", ValueError, kernel_size=-30),
+        bad("zero_kernel", RuntimeError, kernel_size=0),
         bad("too_many_kernel_sizes", IndexError, note=accident, kernel_size=(2,) * (rank + 1)),
         bad("fractional_kernel", TypeError, kernel_size=2.5),
         bad("too_few_axes", RuntimeError, good[2:]),
