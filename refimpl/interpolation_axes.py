@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -91,14 +91,19 @@ class Axis:
         exact = held_product & _held(coordinate, denominator, contract) if held.all() else held
         return error + np.where(exact, 0.0, contract.u * size)
 
-    @lru_cache(maxsize=256)  # noqa: B019  (an axis is a few numbers; the cache lives as long as the process)
+    @lru_cache(maxsize=1024)  # noqa: B019  (an axis is a few numbers; the cache lives as long as the process)
     def table(self, kind: type = np.float64) -> Table:
         """The exact weights, as float64 or as fractions (`object`)."""
         return self._table(kind, None)
 
-    @lru_cache(maxsize=256)  # noqa: B019
     def within(self, contract: Contract) -> Table:
-        """The weights with what a candidate's may differ under a contract."""
+        """The weights with what a candidate's may differ under a contract; of its storage type they depend
+        only where they are stored."""
+        stored = contract.algorithm == STORED_WEIGHTS
+        return self._within(contract if stored else replace(contract, store=contract.accumulate))
+
+    @lru_cache(maxsize=1024)  # noqa: B019
+    def _within(self, contract: Contract) -> Table:
         return self._table(np.float64, contract)
 
     def _table(self, kind: type, contract: Contract | None) -> Table:
