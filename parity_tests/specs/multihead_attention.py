@@ -118,6 +118,12 @@ _CORNERS = (
         "nothing_to_see",
     ),
     Corner(
+        "nothing_to_see_eval",
+        {"mode": "eval"},
+        _call(_FIRST, (2, 3, 8), key_padding_mask=Drawn((2, 3), "bool"), need_weights=False),
+        "nothing_to_see",
+    ),
+    Corner(
         "nothing_to_see_inference",
         {"mode": "inference"},
         _call(_FIRST, (2, 3, 8), key_padding_mask=Drawn((2, 3), "bool"), need_weights=False),

@@ -63,7 +63,7 @@ def _offsets(case: Any, rng: np.random.Generator, shape: tuple, last_given: bool
     """Begins of bags, some of them empty: a sorted draw."""
     fixed = {
         "rejects_first_offset_not_0": (1, 2), "rejects_negative_offset": (-1, 2),
-        "rejects_offset_beyond_the_end": (0, 99),
+        "rejects_offset_beyond_the_end": (0, 99), "rejects_decreasing_offsets": (0, 3, 1),
     }.get(case.name)  # fmt: skip
     if fixed is not None:
         return np.array(fixed)
@@ -400,6 +400,7 @@ _BAG = LayerSpec(
         _bad_bag("first_offset_not_0", RuntimeError),
         _bad_bag("negative_offset", RuntimeError),
         _bad_bag("offset_beyond_the_end", RuntimeError),
+        _bad_bag("decreasing_offsets", RuntimeError, (3,), (3,), note="only where fewer indices are left"),
         _bad_bag("no_offsets", ValueError, (5,)),
         _bad_bag("offsets_for_a_matrix", ValueError, (5, 2), (2,)),
         _bad_bag("offsets_with_two_axes", ValueError, (5,), (2, 1)),

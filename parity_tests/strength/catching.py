@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 
 from parity_tests.faults.fault import Fault
-from parity_tests.harness.candidates import Eager, StandIns
+from parity_tests.harness.candidates import CandidateError, Eager, StandIns
 from parity_tests.harness.cases import Case, sweep_of
 from parity_tests.harness.checks import run_checks
 from parity_tests.harness.deviations import Deviation, in_force, judge, ledger
+from parity_tests.harness.dropout_law import PROBABILITIES, check_dropout_training, training_case
 from parity_tests.harness.findings import ParityError
 from parity_tests.harness.options import RunOptions
 from parity_tests.specs import spec_named
@@ -50,7 +51,7 @@ def _known() -> tuple[Deviation, ...]:
 
 
 def unknown_of_torch(spec: LayerSpec, case: Case, errors: Sequence[ParityError]) -> list[ParityError]:
-    """What is left of the errors when those are taken off that torch itself is known for, to the last digit."""
+    """What is left of the errors without those that torch itself is known for, to the last digit."""
     unexpected = judge(_known(), case.id, errors).unexpected
     if len(unexpected) == len(errors):
         return list(errors)
@@ -80,4 +81,26 @@ def catches(name: str, fault: Fault, first: Mapping[str, str] | None = None) -> 
         cases = small_cases(spec, candidate)
         wanted = (first or {}).get(layer)
         cases.sort(key=lambda case: case.id != wanted)
-        yield first_catch(spec, cases, candidate, fault.caught_by)
+        catch = first_catch(spec, cases, candidate, fault.caught_by)
+        yield catch if catch.check or spec.family != "dropout" else _catch_by_law(spec, candidate, catch)
+
+
+def _catch_by_law(spec: LayerSpec, candidate: Eager, missed: Catch) -> Catch:
+    """What the law of random masks finds, after all cases that leave nothing to chance."""
+    started = time.perf_counter()
+    for number, p in enumerate(PROBABILITIES, 1):
+        case = training_case(spec.name, p, "float32")
+        try:
+            check_dropout_training(spec, case, candidate)
+        except (ParityError, CandidateError) as error:
+            seconds = missed.seconds + time.perf_counter() - started
+            name = f"{case.id}-p_{p}"
+            return replace(
+                missed,
+                check="law",
+                case=name,
+                cases=missed.cases + number,
+                seconds=seconds,
+                message=str(error),
+            )
+    return missed

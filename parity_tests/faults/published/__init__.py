@@ -6,7 +6,21 @@ import importlib
 
 from parity_tests.faults.published.bug import NotRecreated, PublishedBug
 
-FAMILIES = ("activation", "pooling", "conv", "conv_transpose", "normalization", "group_norm")
+FAMILIES = (
+    "activation",
+    "pooling",
+    "padding",
+    "conv",
+    "conv_transpose",
+    "normalization",
+    "group_norm",
+    "softmax",
+    "linear",
+    "recurrent",
+    "attention",
+    "sparse",
+    "dropout",
+)
 
 NOT_RECREATED: tuple[NotRecreated, ...] = ()
 

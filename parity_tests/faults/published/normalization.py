@@ -103,7 +103,7 @@ BUGS: tuple[PublishedBug, ...] = (
         "batch_norm_parameters_of_the_other_layout",
         "pytorch/pytorch#62594",
         "BatchNorm2d",
-        "evaluation in float16 and channels_last takes each element's parameters as if planes were contiguous",
+        "evaluation in float16 and channels_last takes each element's parameters as in contiguous planes",
         {"batch_norm": _parameters_of_the_other_layout},
     ),
     bug(
