@@ -215,6 +215,30 @@ def test_size_is_rounded_down():
     assert interpolate(np.zeros((1, 1, 88)), scale_factor=120 / 88).shape == (1, 1, 119)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_nearest_modes_keep_the_sign_of_zero(mode):
+    x = np.array([[[-0.0, 0.0, -1.0, -0.0]]])
+    output = interpolate(x, scale_factor=2, mode=mode)
+    assert np.array_equal(np.signbit(output), np.signbit(np.repeat(x, 2, axis=-1)))
+
+
+def test_a_gradient_in_doubt_is_rounded_with_all_its_terms():
+    """6.5 / 1.3 is 4.99999... or 5: where float32 chooses 5, another sum is rounded."""
+    layer, contract = Interpolate(scale_factor=1.3, mode="nearest-exact"), strictest("float32")
+    chosen = [math.floor((y + Fraction(1, 2)) / Fraction(1.3)) for y in range(9)]
+    assert chosen[6] == 4
+    chosen[6], rounded = 5, False
+    for seed in range(100):
+        up = np.random.default_rng(seed).standard_normal(9).astype(np.float32)
+        sums = np.zeros(7, np.float32)
+        np.add.at(sums, chosen, up)
+        expected = layer.bounded(contract, (np.zeros((1, 1, 7)),), (up[None, None].astype(float),))
+        off = np.abs(sums - expected["grad_input"].value[0, 0])
+        assert (off <= expected["grad_input"].error[0, 0]).all()
+        rounded |= bool((off[4:6] > abs(float(up[6]))).any())
+    assert rounded
+
+
 def test_places_that_rounding_may_move_are_known():
     """69 / 2.3 is 30; 69 times the reciprocal of 2.3 is 29.999998 in float32, 30 in float64."""
     assert np.floor(np.float32(69) * np.float32(1 / 2.3)) == 29 and math.floor(69 * (1 / 2.3)) == 30

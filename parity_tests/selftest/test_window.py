@@ -3,6 +3,7 @@ differences."""
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, inner, within
 from refimpl import window
-from refimpl.error_bounds import FLOATS, SuiteError, strictest
+from refimpl.error_bounds import FLOATS, SuiteError, round_to, strictest
 
 NAN, INF = math.nan, math.inf
 # rank, shape, output_size: fewer, as many and more than elements, None
@@ -323,3 +324,14 @@ def test_samples_are_a_buffer_and_are_drawn_when_absent():
     ).all()
     layer = window.FractionalMaxPool2d(2, 3)
     assert layer.state_dict() == {} and layer(np.zeros((2, 6, 7))).shape == (2, 3, 3)
+
+
+def test_steps_that_are_stored_include_the_exponent():
+    """x^3 and its root, each stored in bfloat16, and so is 1/3: 0.333984."""
+    layer, strict = window.LPPool1d(3.0, 1), strictest("bfloat16")
+    x = round_to("bfloat16", np.geomspace(1e-4, 1e3, 64)[None, None])
+    third = float(round_to("bfloat16", 1 / 3))
+    found = round_to("bfloat16", round_to("bfloat16", x**3) ** third)
+    weak = layer.bounded(replace(strict, algorithm="stored steps"), (x,), (x,))["output"]
+    assert (np.abs(found - x) <= weak.error).all()
+    assert (np.abs(found - x) > layer.bounded(strict, (x,), (x,))["output"].error).any()
