@@ -139,6 +139,16 @@ _CORNERS = (
         {"mode": "inference"},
         _call(_FIRST, (3, 5, 8), key_padding_mask=Drawn((3, 5), "bool"), attn_mask=Drawn((5, 5), "bool")),
     ),
+    Corner("empty_batch_inference", {"mode": "inference"}, _call(_FIRST, (0, 3, 8))),
+    Corner(
+        "two_additive_masks",
+        built=_call(
+            {"embed_dim": 1, "num_heads": 1},
+            (33, 8, 1),
+            key_padding_mask=Drawn((8, 33)),
+            attn_mask=Drawn((33, 33)),
+        ),
+    ),
     *(Corner(f"length_{n}", built=_call({}, (n, 2, 8))) for n in (1, 2, 7)),
     Corner("length_33", built=_call({}, (33, 1, 8))),
     # Vaswani et al., arXiv:1706.03762: the base model's width, on a short sentence
