@@ -134,8 +134,10 @@ class Attention:
         return [
             output.agreeing(self.output(), "output"),
             *(
-                bound.store().agreeing(loop, f"grad_input{i}")
-                for i, (bound, loop) in enumerate(zip(bounds, loops, strict=True))
+                (bound if bound.value.size == whole.value.size else bound.store()).agreeing(
+                    loop, f"grad_input{i}"
+                )
+                for i, (bound, whole, loop) in enumerate(zip(bounds, gradients, loops, strict=False))
             ),
         ]
 

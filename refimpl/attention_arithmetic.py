@@ -15,12 +15,23 @@ import numpy as np
 
 from refimpl.activation import gelu, gelu_backward, relu, relu_backward
 from refimpl.attention import Attention
-from refimpl.attention_bounds import bounded_attention, bounded_gradients, product, transposed
+from refimpl.attention_bounds import (
+    WEIGHT_GRADIENT,
+    bounded_attention,
+    bounded_gradients,
+    product,
+    transposed,
+)
 from refimpl.error_bounds import Bounded, Contract
 from refimpl.group_norm import layer_norm, layer_norm_backward
 from refimpl.layer_norm_bounds import LayerNormBounds
 from refimpl.linear import linear, linear_backward
 from refimpl.taps import float_array
+
+# Names of what is stored, as in the docstrings of `multihead_attention` and `transformer`.
+LINEAR, LINEAR_GRADIENT, SUM = "linear", "linear gradient", "sum"
+NORM, NORM_GRADIENT = "norm", "norm gradient"
+ACTIVATION, ACTIVATION_GRADIENT = "activation", "activation gradient"
 
 
 class Loops:
@@ -103,11 +114,11 @@ class Bounds:
     def affine(self, input: Bounded, weight: Any, bias: Any) -> Bounded:
         output = product(_matrix(input), self.exact(weight))
         output = output if bias is None else output + self.exact(bias)
-        return output.store().reshape(*input.value.shape[:-1], weight.shape[0])
+        return output.store(LINEAR).reshape(*input.value.shape[:-1], weight.shape[0])
 
     def affine_gradients(self, grad_output: Bounded, input: Bounded, weight: Any) -> tuple:
         up, weight = _matrix(grad_output), self.exact(weight)
-        grad_input = product(up, transposed(weight)).store().reshape(*input.value.shape)
+        grad_input = product(up, transposed(weight)).store(LINEAR_GRADIENT).reshape(*input.value.shape)
         grad_weight = product(transposed(up), transposed(_matrix(input))).store()
         return grad_input, grad_weight, self.total(grad_output)
 
@@ -116,7 +127,7 @@ class Bounds:
     ) -> Any:
         operands = (query, key, value)
         results = bounded_attention(operands, self.exact(mask), scale, safe)
-        return results[0], results[1].store(), (operands, results, scale)
+        return results[0], results[1], (operands, results, scale)
 
     def attention_gradients(self, saved: Any, grad_output: Bounded, grad_weights: Bounded | None) -> tuple:
         operands, results, scale = saved
@@ -124,18 +135,18 @@ class Bounds:
 
     def norm(self, input: Bounded, weight: Any, bias: Any, eps: float) -> Bounded:
         bias = None if bias is None else self.exact(bias)
-        return LayerNormBounds(input, eps).output(self.exact(weight), bias).store()
+        return LayerNormBounds(input, eps).output(self.exact(weight), bias).store(NORM)
 
     def norm_gradients(self, grad_output: Bounded, input: Bounded, weight: Any, eps: float) -> tuple:
         norm = LayerNormBounds(input, eps)
-        grad_input = norm.input_gradient(grad_output, self.exact(weight)).store()
+        grad_input = norm.input_gradient(grad_output, self.exact(weight)).store(NORM_GRADIENT)
         return grad_input, norm.weight_gradient(grad_output).store(), self.total(grad_output)
 
     def activation(self, name: str, input: Bounded) -> Bounded:
         if name == "relu":
             error = np.where(input.value + input.error > 0, input.error, 0.0)
             return Bounded(np.maximum(input.value, 0.0), error, self.contract)
-        return (input * self._below(input)).store()
+        return (input * self._below(input)).store(ACTIVATION)
 
     def activation_gradient(self, name: str, grad_output: Bounded, input: Bounded) -> Bounded:
         if name == "relu":  # where the sign of the input is not certain, either is right
@@ -144,7 +155,7 @@ class Bounds:
             error = np.where(input.value > 0, grad_output.error, 0.0)
             return Bounded(value, np.where(np.abs(input.value) <= input.error, both, error), self.contract)
         density = (input * input * -0.5).exp() * (1.0 / math.sqrt(2.0 * math.pi))
-        return (grad_output * (self._below(input) + input * density)).store()
+        return (grad_output * (self._below(input) + input * density)).store(ACTIVATION_GRADIENT)
 
     def _below(self, input: Bounded) -> Bounded:
         """The share of normal numbers below `input`."""
@@ -153,7 +164,7 @@ class Bounds:
     def add(self, *operands: Bounded) -> Bounded:
         result = operands[0]
         for operand in operands[1:]:
-            result = (result + operand).store()
+            result = (result + operand).store(SUM)
         return result
 
     def total(self, operand: Bounded) -> Bounded:
@@ -163,7 +174,7 @@ class Bounds:
         return (operand.sum(axis) / operand.value.shape[axis]).store()
 
     def divided(self, operand: Bounded, by: float) -> Bounded:
-        return (operand / by).store()
+        return (operand / by).store(WEIGHT_GRADIENT)
 
 
 def _matrix(operand: Bounded) -> Bounded:

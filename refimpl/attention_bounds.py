@@ -7,9 +7,19 @@ be rounded to T before they meet the values, and the gradient of the scores befo
 going back, the weights may be made again from score - log(total), and sum(weight * grad_weight) may be taken
 as sum(output * grad_output) of the stored output.
 
+Stored in T:
+    weights            before they meet the values
+    heads              the output of every head
+    score gradient     before it meets queries and keys
+    operand gradient   of query, key and value, for each repetition by itself
 Scores are kept in A, unless the contract's algorithm is 'stored scores': then what the documented formula
-gives operation by operation is charged: scaled queries, scores, masked scores and the gradient of the weights
-are each rounded to T.
+gives operation by operation is stored too:
+    scaled query       times the root of the scale
+    scores             of queries and keys
+    masked scores      where there is a mask
+    weight gradient    and its sum with the gradient of the weights as an output
+Each but the last is needed: a self-test takes one out of the bounds at a time, and correct results are beyond
+them.  The gradient of the weights hides behind the stored output, whose error is as large.
 """
 
 from __future__ import annotations
@@ -23,6 +33,11 @@ from refimpl.error_bounds import FLOATS, ULPS, Bounded, gamma
 from refimpl.floats import outward
 
 STORED_SCORES = "stored scores"
+
+# Names of what is stored, as in the docstrings of `attention`, `multihead_attention` and `transformer`.
+WEIGHTS, HEADS, SCORE_GRADIENT, OPERAND_GRADIENT = "weights", "heads", "score gradient", "operand gradient"
+SCALED_QUERY, SCORES, MASKED_SCORES = "scaled query", "scores", "masked scores"
+WEIGHT_GRADIENT = "weight gradient"
 TILE = 16  # the fewest keys that an instruction for small matrices takes at once
 
 
@@ -61,9 +76,9 @@ def bounded_scores(query: Bounded, key: Bounded, mask: Bounded, scale: float) ->
     put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
     root = contract.constant(math.sqrt(abs(scale)))
     signed = root if scale >= 0 else -root
-    scores = put(product(put(query * signed), key * root))
+    scores = put(product(put(query * signed, SCALED_QUERY), key * root), SCORES)
     if np.any(mask.value != 0) or mask.error.any():
-        scores = put(scores + mask)
+        scores = put(scores + mask, MASKED_SCORES)
     size = np.where(np.isfinite(scores.value), np.abs(scores.value) + scores.error, 0.0)
     return _wider(scores, contract.rounding(size, 2.0))
 
@@ -88,7 +103,9 @@ def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
         rescaled = 3.0 * (math.ceil(scores.value.shape[-1] / TILE) - 1)
         exponential = _wider(exponential, contract.rounding(exponential.value + exponential.error, rescaled))
         total = exponential.sum(-1, keepdims=True)
-        weights = exponential * total.apply(_reciprocal_from_one, ULPS["reciprocal"])
+        # With the shift used here a candidate's total may be below 1: its largest term is exp(-off) or more.
+        least = np.nextafter(np.exp(-off), 0.0)
+        weights = exponential * total.apply(lambda t: 1.0 / np.maximum(t, least), ULPS["reciprocal"])
         underflow = (scores.value.shape[-1] + 1) * contract.eta
         weights = _wider(weights, np.full(weights.value.shape, underflow))
         error = np.where(alone, 0.0, np.minimum(weights.error, outward(1.0 + 4.0 * contract.u)))
@@ -114,7 +131,7 @@ def bounded_attention(
         dead = np.isneginf(scores.value).all(axis=-1, keepdims=True)
         weights, again = (replace(w, value=np.where(dead, np.nan, w.value)) for w in (weights, again))
     weights, again = _stored_weights(weights), _stored_weights(again)
-    return product(weights, transposed(value)).store(), weights, again
+    return product(weights, transposed(value)).store(HEADS), weights, again
 
 
 def bounded_gradients(
@@ -123,32 +140,33 @@ def bounded_gradients(
     upstream: Bounded,
     scale: float,
     grad_weights: Bounded | None = None,
-) -> tuple[Bounded, Bounded, Bounded, Bounded]:
+) -> tuple[Bounded, ...]:
     """Gradients of query, key, value and mask, each as stored.  `grad_weights`: of the weights by themselves,
     where they are an output."""
     (query, key, value), (output, _, again) = operands, results
     contract = query.contract
     put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
-    up = put(product(upstream, value))
+    up = put(product(upstream, value), WEIGHT_GRADIENT)
     by_weights = None
     if grad_weights is None:
         by_weights = (output * upstream).sum(-1, keepdims=True)
     else:
-        up = put(up + grad_weights)
+        up = put(up + grad_weights, WEIGHT_GRADIENT)
     total = (again * up).sum(-1, keepdims=True)
     total = total if by_weights is None else either(total, by_weights)
     difference = up - total
     pair = again * difference
-    pair = Bounded(pair.value, np.where(again._zero, 0.0, pair.error), contract).store()
+    pair = Bounded(pair.value, np.where(again._zero, 0.0, pair.error), contract).store(SCORE_GRADIENT)
     root = contract.constant(math.sqrt(abs(scale)))
     signed = root if scale >= 0 else -root
-    grad_query = put(product(pair, transposed(key * root))) * signed
-    grad_key = product(transposed(pair), transposed(put(query * signed))) * root
+    grad_query = put(product(pair, transposed(key * root)), OPERAND_GRADIENT) * signed
+    grad_key = product(transposed(pair), transposed(put(query * signed, SCALED_QUERY))) * root
     grad_value = product(transposed(again), transposed(upstream))
-    return grad_query.store(), grad_key.store(), grad_value.store(), pair
+    stored = (gradient.store(OPERAND_GRADIENT) for gradient in (grad_query, grad_key, grad_value))
+    return (*stored, pair)
 
 
-def _kept(operand: Bounded) -> Bounded:
+def _kept(operand: Bounded, point: str) -> Bounded:
     return operand
 
 
@@ -165,7 +183,7 @@ def _stored_weights(weights: Bounded) -> Bounded:
     """Rounded to T before or after the division by the total, which is at least 1: off by u_T of itself, not
     only by half of its own spacing."""
     contract = weights.contract
-    if contract.store == contract.accumulate:
+    if contract.store == contract.accumulate or weights.store(WEIGHTS) is weights:
         return weights
     kind = FLOATS[contract.store]
     certain = (weights.value == 1) & (weights.error == 0)
@@ -174,10 +192,6 @@ def _stored_weights(weights: Bounded) -> Bounded:
 
 def _log_from_one(total: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(total, 1.0))
-
-
-def _reciprocal_from_one(total: np.ndarray) -> np.ndarray:
-    return 1.0 / np.maximum(total, 1.0)
 
 
 __all__ = ["STORED_SCORES", "bounded_attention", "bounded_gradients", "either", "product", "transposed"]

@@ -3,6 +3,10 @@
     output = linear(concatenation of head[h] for every h, out_proj)
     head[h] = attention(linear(query, W_q)[h], linear(key, W_k)[h], linear(value, W_v)[h])
 
+Stored in T, beside what attention stores (`attention_bounds`):
+    linear            the projections q, k, v, and the output
+    linear gradient   of the heads' outputs, and of query, key and value
+    sum               of the gradients of an input that is query and key or key and value at once
 Source: torch.nn.MultiheadAttention; Vaswani et al., arXiv:1706.03762, section 3.2.2.
 """
 

@@ -7,9 +7,14 @@ matrices by the loops of `linear`, and with their errors (`recurrent_arithmetic`
 
 What is promised of an implementation: sums and functions in A, and these tensors stored in T, without which
 no recurrent layer is made of matrix products and cells:
-    W_ih x and W_hh h, with or without their bias; the states h_t and c_t, and what a projection projects;
-    for the gradient, the gates behind their functions, and W_hn h + b_hn of a GRU;
-    the gradients of the sums in front of the gates, of the states at each time, of each matrix product.
+    input product    W_ih x, with or without its bias
+    hidden product   W_hh h, likewise; of a GRU its last part is kept for the gradient
+    state            h_t and c_t, and what a projection projects
+    projection       W_hr h of an LSTM with proj_size
+    gates            of LSTM and GRU, behind their functions: kept for the gradient
+    gate gradient    of the sums in front of the gates
+    state gradient   of h_t and c_t at each time: each product with a weight, and each sum
+Each is needed: a self-test takes one out of the bounds at a time, and correct results are beyond them.
 A weight's gradient is one sum over all times and sequences, stored once.  Where each operation of a cell
 writes a tensor of T, and a weight's gradient is added up in T time by time, that is the weaker contract
 'stored intermediates'.  Source: torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU and their cells.

@@ -21,6 +21,11 @@ from refimpl.linear import Geometry, read_input, read_output, read_weight
 
 STORED = "stored intermediates"
 
+# Names of what is stored, as in the docstring of `recurrent`.
+INPUT_PRODUCT, HIDDEN_PRODUCT, PROJECTION = "input product", "hidden product", "projection"
+STATE, GATES = "state", "gates"
+GATE_GRADIENT, STATE_GRADIENT = "gate gradient", "state gradient"
+
 
 class Plain:
     """float64 arrays; matrix products by the loops of `linear`."""
@@ -33,10 +38,11 @@ class Plain:
     def operand(self, array: Any) -> np.ndarray:
         return np.ascontiguousarray(array, dtype=np.float64)
 
-    def store(self, x: np.ndarray) -> np.ndarray:
+    def store(self, x: np.ndarray, point: str) -> np.ndarray:
         return x
 
-    keep = store
+    def keep(self, x: np.ndarray) -> np.ndarray:
+        return x
 
     def total(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return first + second
@@ -51,6 +57,10 @@ class Plain:
     def rest(self, z: np.ndarray, g: np.ndarray) -> np.ndarray:
         return g * (1.0 - z)
 
+    def slope(self, gate: np.ndarray) -> np.ndarray:
+        """The derivative of a sigmoid that is `gate`."""
+        return (1.0 - gate) * gate
+
     def width(self, x: np.ndarray) -> int:
         return x.shape[-1]
 
@@ -64,11 +74,11 @@ class Plain:
     def relu_gradient(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
         return np.where(x <= 0, 0.0, g)
 
-    def affine(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    def affine(self, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, point: str) -> np.ndarray:
         """x (N, I), weight (O, I), bias (O) -> x weight' + bias (N, O)."""
         return read_output(Geometry(len(x), *weight.shape[::-1]), np.ascontiguousarray(x), weight, bias)
 
-    def input_gradient(self, g: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    def input_gradient(self, g: np.ndarray, weight: np.ndarray, point: str = "") -> np.ndarray:
         return read_input(Geometry(len(g), *weight.shape[::-1]), np.ascontiguousarray(g), weight)
 
     def weight_gradient(self, g: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -97,15 +107,15 @@ class Tracked:
     def operand(self, array: Any) -> Bounded:
         return self.contract.exact(array)
 
-    def store(self, x: Bounded) -> Bounded:
-        return x.store()
+    def store(self, x: Bounded, point: str) -> Bounded:
+        return x.store(point)
 
     def keep(self, x: Bounded) -> Bounded:
         return x.store() if self.each else x
 
     def total(self, first: Bounded, second: Bounded) -> Bounded:
         """Stored; where one is 0 the sum is the other, which is a tensor of T already."""
-        both = (first + second).store()
+        both = (first + second).store(STATE_GRADIENT)
         error = np.where(_is_zero(first), second.error, np.where(_is_zero(second), first.error, both.error))
         return Bounded(both.value, error, self.contract)
 
@@ -145,6 +155,18 @@ class Tracked:
         value = g.value * (1.0 - z.value)
         error = np.where(_is_zero(g), 0.0, outward(error, 32))
         return Bounded(value, finite_where(value, error), self.contract)
+
+    def slope(self, gate: Bounded) -> Bounded:
+        """(1 - i) i: an i that is off by d changes it by d (1 - 2 i - d), and both operations round.
+
+        Operation by operation g (1 - i) may be rounded instead, relatively at most twice as much."""
+        most, rest = _size(gate), np.abs(1.0 - gate.value) + gate.error
+        moved = gate.error * (np.abs(1.0 - 2.0 * gate.value) + gate.error)
+        own = self._kept(rest) * most
+        rounded = self._kept(rest * most + own)
+        error = outward(moved + own + (2.0 * rounded if self.each else rounded), 32)
+        value = (1.0 - gate.value) * gate.value
+        return Bounded(value, finite_where(value, np.where(_is_zero(gate), 0.0, error)), self.contract)
 
     def _rounding(self, size: np.ndarray) -> np.ndarray:
         """One rounding of numbers of magnitude at most `size`."""
@@ -186,15 +208,15 @@ class Tracked:
         error = np.where(unsure, np.abs(g.value) + g.error, np.where(x.value <= 0, 0.0, g.error))
         return Bounded(value, finite_where(value, error), self.contract)
 
-    def affine(self, x: Bounded, weight: Bounded, bias: Bounded | None) -> Bounded:
+    def affine(self, x: Bounded, weight: Bounded, bias: Bounded | None, point: str) -> Bounded:
         """The product is a tensor of T before or after the bias joins it: whichever store costs more."""
         bare = self._product(x, _transposed(weight))
         if bias is None:
-            return bare.store()
-        return either((bare + bias).store(), bare.store() + bias)
+            return bare.store(point)
+        return either((bare + bias).store(point), bare.store(point) + bias)
 
-    def input_gradient(self, g: Bounded, weight: Bounded) -> Bounded:
-        return self._product(g, weight).store()
+    def input_gradient(self, g: Bounded, weight: Bounded, point: str = "") -> Bounded:
+        return self._product(g, weight).store(point)
 
     def weight_gradient(self, g: Bounded, x: Bounded) -> Bounded:
         g, x = (a.reshape(math.prod(a.value.shape[:-1]), a.value.shape[-1]) for a in (g, x))

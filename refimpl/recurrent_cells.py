@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from refimpl.recurrent_arithmetic import GATE_GRADIENT, GATES, HIDDEN_PRODUCT, STATE, STATE_GRADIENT
+
 
 class Weights(NamedTuple):
     """Of one layer and direction; None where absent."""
@@ -30,12 +32,13 @@ class TanhCell:
     gates, states = 1, 1
 
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
-        new = ops.store(ops.tanh(ops.keep(gates + ops.affine(state[0], weights.hh, weights.b_hh))))
+        own = ops.affine(state[0], weights.hh, weights.b_hh, HIDDEN_PRODUCT)
+        new = ops.store(ops.tanh(ops.keep(gates + own)), STATE)
         return (new,), (new,)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
         (new,) = tape
-        grad = ops.store(up[0] * (1.0 - new * new))
+        grad = ops.store(up[0] * (1.0 - new * new), GATE_GRADIENT)
         return grad, grad, (None,)
 
 
@@ -45,8 +48,8 @@ class ReluCell:
     gates, states = 1, 1
 
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
-        sum_ = ops.keep(gates + ops.affine(state[0], weights.hh, weights.b_hh))
-        return (ops.store(ops.relu(sum_)),), (sum_,)
+        sum_ = ops.keep(gates + ops.affine(state[0], weights.hh, weights.b_hh, HIDDEN_PRODUCT))
+        return (ops.store(ops.relu(sum_), STATE),), (sum_,)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
         grad = ops.relu_gradient(up[0], tape[0])
@@ -61,14 +64,14 @@ class LSTMCellFormula:
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
         hidden, cell = state
         size = ops.width(cell)
-        sums = ops.keep(gates + ops.affine(hidden, weights.hh, weights.b_hh))
+        sums = ops.keep(gates + ops.affine(hidden, weights.hh, weights.b_hh, HIDDEN_PRODUCT))
         open_ = ops.keep(ops.sigmoid(sums))
         i, f, o = open_[:, :size], open_[:, size : 2 * size], open_[:, 3 * size :]
         g = ops.keep(ops.tanh(sums[:, 2 * size : 3 * size]))
-        new = ops.store(ops.keep(f * cell) + ops.keep(i * g))
+        new = ops.store(ops.keep(f * cell) + ops.keep(i * g), STATE)
         squashed = ops.keep(ops.tanh(new))
-        saved = tuple(ops.store(gate) for gate in (i, f, g, o))
-        return (ops.store(o * squashed), new), (*saved, cell, squashed)
+        saved = tuple(ops.store(gate, GATES) for gate in (i, f, g, o))
+        return (ops.store(o * squashed, STATE), new), (*saved, cell, squashed)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
         i, f, g, o, cell, squashed = tape
@@ -76,13 +79,13 @@ class LSTMCellFormula:
         grad_c = ops.keep(up[1] + ops.keep(ops.keep(up[0] * o) * (1.0 - squashed * squashed)))
         grad = ops.join(
             [
-                ops.store(ops.keep(grad_c * g) * ((1.0 - i) * i)),
-                ops.store(ops.keep(grad_c * cell) * ((1.0 - f) * f)),
-                ops.store(ops.keep(grad_c * i) * (1.0 - g * g)),
-                ops.store(grad_o * ((1.0 - o) * o)),
+                ops.store(ops.keep(grad_c * g) * ops.slope(i), GATE_GRADIENT),
+                ops.store(ops.keep(grad_c * cell) * ops.slope(f), GATE_GRADIENT),
+                ops.store(ops.keep(grad_c * i) * (1.0 - g * g), GATE_GRADIENT),
+                ops.store(grad_o * ops.slope(o), GATE_GRADIENT),
             ]
         )
-        return grad, grad, (None, ops.store(grad_c * f))
+        return grad, grad, (None, ops.store(grad_c * f, STATE_GRADIENT))
 
 
 class GRUCellFormula:
@@ -92,24 +95,25 @@ class GRUCellFormula:
 
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
         (hidden,) = state
-        own = ops.affine(hidden, weights.hh, weights.b_hh)
+        own = ops.affine(hidden, weights.hh, weights.b_hh, HIDDEN_PRODUCT)
         size = ops.width(hidden)
         open_ = ops.keep(ops.sigmoid(ops.keep(gates[:, : 2 * size] + own[:, : 2 * size])))
         r, z, own_n = open_[:, :size], open_[:, size:], own[:, 2 * size :]
         n = ops.keep(ops.tanh(ops.keep(gates[:, 2 * size :] + ops.keep(r * own_n))))
-        new = ops.store(ops.blend(z, n, hidden))
-        return (new,), (ops.store(r), ops.store(z), ops.store(n), own_n, hidden)
+        new = ops.store(ops.blend(z, n, hidden), STATE)
+        saved = tuple(ops.store(gate, GATES) for gate in (r, z, n))
+        return (new,), (*saved, own_n, hidden)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
         r, z, n, own_n, hidden = tape
-        direct = ops.store(up[0] * z)
+        direct = ops.store(up[0] * z, STATE_GRADIENT)
         grad_new = ops.rest(z, up[0])
         grad_z = ops.either(
             up[0] * ops.keep(hidden - n), ops.keep(ops.keep(up[0] * hidden) - ops.keep(up[0] * n))
         )
-        grad_n = ops.store(grad_new * (1.0 - n * n))
+        grad_n = ops.store(grad_new * (1.0 - n * n), GATE_GRADIENT)
         first = [
-            ops.store(ops.keep(grad_n * own_n) * ((1.0 - r) * r)),
-            ops.store(grad_z * ((1.0 - z) * z)),
+            ops.store(ops.keep(grad_n * own_n) * ops.slope(r), GATE_GRADIENT),
+            ops.store(grad_z * ops.slope(z), GATE_GRADIENT),
         ]
-        return ops.join([*first, grad_n]), ops.join([*first, ops.store(grad_n * r)]), (direct,)
+        return ops.join([*first, grad_n]), ops.join([*first, ops.store(grad_n * r, GATE_GRADIENT)]), (direct,)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refimpl.bounded import Bounded
+from refimpl.recurrent_arithmetic import INPUT_PRODUCT, PROJECTION, STATE_GRADIENT
 from refimpl.recurrent_cells import Weights
 
 
@@ -46,7 +47,7 @@ class Direction(NamedTuple):
     def forward(self, input: Any, state: tuple) -> tuple[Any, tuple, Pass]:
         """input (T, N, I), state of (N, H) -> output (T, N, H), final state, and what the gradient needs."""
         ops, weights, (count, rows, features) = self.ops, self.weights, shape_of(input)
-        gates = ops.affine(input.reshape(count * rows, features), weights.ih, weights.b_ih)
+        gates = ops.affine(input.reshape(count * rows, features), weights.ih, weights.b_ih, INPUT_PRODUCT)
         gates = gates.reshape(count, rows, shape_of(gates)[1])
         outputs, hidden, tapes, full = ([None] * count for _ in range(4))
         shortest = self.lengths.min(initial=count)
@@ -56,7 +57,7 @@ class Direction(NamedTuple):
             new, tapes[t] = self.cell.forward(ops, gates[t], state, weights)
             if weights.hr is not None:
                 full[t] = new[0]
-                new = (ops.affine(new[0], weights.hr, None), *new[1:])
+                new = (ops.affine(new[0], weights.hr, None, PROJECTION), *new[1:])
             state = tuple(self._where(active[t], n, s) for n, s in zip(new, state, strict=True))
             outputs[t] = self._where(active[t], state[0], _zeros(ops, state[0]))
         return ops.stack(outputs), state, Pass(input, ops.stack(hidden), tapes, full, active)
@@ -72,10 +73,10 @@ class Direction(NamedTuple):
             below = up
             projected[t] = self._where(active, up[0], _zeros(ops, up[0]))
             if weights.hr is not None:
-                below = (ops.input_gradient(up[0], weights.hr), *up[1:])
+                below = (ops.input_gradient(up[0], weights.hr, STATE_GRADIENT), *up[1:])
             outer[t], inner[t], direct = self.cell.backward(ops, below, done.tapes[t])
             outer[t], inner[t] = (self._where(active, g, _zeros(ops, g)) for g in (outer[t], inner[t]))
-            through = ops.input_gradient(inner[t], weights.hh)
+            through = ops.input_gradient(inner[t], weights.hh, STATE_GRADIENT)
             hidden = through if direct[0] is None else ops.total(through, direct[0])
             state = (hidden, *direct[1:])
             up = tuple(self._where(active, s, u) for s, u in zip(state, up, strict=True))

@@ -4,6 +4,16 @@
 
 The blocks of an encoder layer are self-attention and feed_forward(x) = linear2(activation(linear1(x))); a
 decoder layer has an attention to the encoder's output, the memory, between them.
+Stored in T, beside what `multihead_attention` stores:
+    linear                 linear1 and linear2
+    activation             gelu (relu of numbers of T needs no store)
+    norm                   every norm
+    sum                    x + block(x), and where gradients meet
+    linear gradient        of the input of a linear layer
+    norm gradient          of the input of a norm
+    activation gradient    of the input of gelu
+A self-test takes one out of the bounds at a time: correct results of the part and what comes behind it are
+beyond them.  For a whole layer it shows what slack is left.
 Source: torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer; Vaswani et al., arXiv:1706.03762,
 section 3.1; Xiong et al., arXiv:2002.04745 (norm_first).
 """

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from parity_tests.selftest.laws import finite_difference, within
-from refimpl import recurrent, recurrent_arithmetic
-from refimpl.error_bounds import round_to, strictest
+from refimpl import recurrent
+from refimpl.error_bounds import strictest
 from refimpl.taps import execution
 
 CELLS = (recurrent.RNNCell, recurrent.LSTMCell, recurrent.GRUCell)
@@ -230,47 +230,6 @@ def test_torch_agrees_in_float64_within_the_bound(name, times, rng):
     ]
     for key, tensor in zip(names, (*outputs, *found), strict=True):
         within(tensor.detach().numpy(), bounded[key].value, bounded[key].error)
-
-
-def rounded_rnn(layer, input, state, dtype):
-    """A correct RNN in a half type: float32 arithmetic; products and states are tensors of the type."""
-    weights = [getattr(layer, name) for name in layer.parameters]
-    for x in input:
-        parts = [
-            round_to(dtype, (v.astype(np.float32) @ w.T.astype(np.float32)).astype(np.float64) + b)
-            for v, w, b in zip((x, state), weights[:2], weights[2:], strict=True)
-        ]
-        state = round_to(dtype, np.tanh(np.float32(parts[0] + parts[1])).astype(np.float64))
-    return state
-
-
-@pytest.mark.parametrize("without", ["affine", "store"])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_each_storage_point_is_needed(without, dtype, rng, monkeypatch):
-    """A correct candidate is inside the bound, and outside of it once a store is taken away."""
-    layer = recurrent.RNN(5, 4)
-    layer.load_state_dict(
-        {n: round_to(dtype, rng.uniform(-1, 1, a.shape)) for n, a in layer.state_dict().items()}
-    )
-    input, state = round_to(dtype, rng.standard_normal((3, 200, 5))), np.zeros((1, 200, 4))
-    actual, ups = rounded_rnn(layer, input, state[0], dtype), (np.ones((3, 200, 4)), np.ones((1, 200, 4)))
-    right = layer.bounded(strictest(dtype), (input, state), ups)["output1"]
-    within(actual, right.value[0], right.error[0])
-    monkeypatch.setattr(recurrent_arithmetic.Tracked, *_unstored(without))
-    narrow = layer.bounded(strictest(dtype), (input, state), ups)["output1"]
-    assert (np.abs(actual - narrow.value[0]) > narrow.error[0]).any()
-
-
-def _unstored(name):
-    """`store` that stores nothing, or `affine` whose product is never a tensor of T."""
-    if name == "store":
-        return name, lambda self, x: x
-    product = recurrent_arithmetic.Tracked._product
-
-    def affine(self, x, weight, bias):
-        return product(self, x, recurrent_arithmetic._transposed(weight)) + bias
-
-    return name, affine
 
 
 @pytest.mark.parametrize(

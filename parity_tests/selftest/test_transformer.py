@@ -5,7 +5,7 @@ import pytest
 
 from parity_tests.selftest.laws import finite_difference, within
 from refimpl.attention_arithmetic import Bounds
-from refimpl.error_bounds import Bounded, round_to, strictest
+from refimpl.error_bounds import Bounded, strictest
 from refimpl.group_norm import layer_norm
 from refimpl.linear import linear
 from refimpl.multihead_attention import MultiheadAttention
@@ -88,28 +88,6 @@ def test_gradients_by_differences(kind, norm_first):
     actual = [*of_inputs, *(layer.grads[name] for name in state)]
     for gradient, (difference, error) in zip(actual, expected, strict=True):
         within(gradient, difference, error)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_the_store_between_parts_is_needed_in_the_bound(dtype, monkeypatch):
-    """A correct layer that rounds what its parts give is out of a bound without these stores.
-
-    With one key all weights are 1: no other rounding to the type is allowed for."""
-    layer = layer_of(TransformerEncoderLayer, norm_first=True)
-    state = {name: round_to(dtype, array) for name, array in layer.state_dict().items()}
-    state |= {name: 0 * array for name, array in state.items() if name.startswith("linear")}
-    layer.load_state_dict(state)
-    source, upstream = (round_to(dtype, array) for array in drawn((1, 24, 4), (1, 24, 4)))
-    attention = layer.attentions["self_attn"]
-    normalized = round_to(dtype, layer_norm(source, (4,), state["norm1.weight"], state["norm1.bias"]))
-    attended = round_to(dtype, attention(normalized, normalized, normalized)[0])
-    actual = round_to(dtype, source + attended)
-    output = layer.bounded(strictest(dtype), (source,), (upstream,))["output"]
-    assert (np.abs(actual - output.value) <= output.error).all()
-    store = Bounded.store
-    monkeypatch.setattr(Bounded, "store", lambda operand: operand)
-    without = layer.bounded(strictest(dtype), (source,), (upstream,))["output"]
-    assert (np.abs(actual - without.value) > store(without).error).any()
 
 
 def test_relu_has_either_slope_where_its_argument_has_either_sign():
