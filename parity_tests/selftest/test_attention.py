@@ -21,9 +21,10 @@ from refimpl.attention import (
     scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
 )
-from refimpl.attention_bounds import STORED_SCORES, either
+from refimpl.attention_bounds import STORED_SCORES, bounded_weights, either
 from refimpl.attention_taps import read_keys, read_pairs, read_queries
 from refimpl.error_bounds import round_to, strictest
+from refimpl.softmax import softmax
 
 UNIT = np.finfo(np.float64).eps
 
@@ -183,3 +184,16 @@ def test_either_is_as_wide_as_the_farther_way():
     contract = strictest("float32")
     first, second = (replace(contract.exact(np.array([1.0])), error=np.array([e])) for e in (0.5, 0.25))
     assert either(first, replace(second, value=np.array([2.0]))).error == [1.25]
+
+
+@pytest.mark.parametrize("size", [0.0, 0.01, 0.3, 2.0])
+def test_whatever_the_scores_may_be_the_weights_are_inside(size):
+    """Also where the largest scores are off by so much that, with another's shift, the total is below 1."""
+    contract = strictest("float64")
+    rng = np.random.default_rng(0)
+    scores = 3.0 * rng.standard_normal((40, 1, 4))
+    off = size * rng.random(scores.shape)
+    for bound in bounded_weights(replace(contract.exact(scores), error=off)):
+        for _ in range(40):
+            moved = scores + off * rng.choice([-1.0, 1.0], scores.shape)
+            within(softmax(moved, -1), bound.value, bound.error)
