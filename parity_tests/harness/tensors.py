@@ -52,7 +52,10 @@ def channels_last_format(tensor: torch.Tensor) -> torch.memory_format:
 def to_array(tensor: torch.Tensor) -> np.ndarray:
     """A copy as float64 (integers and booleans as int64), which holds every number of the dtypes."""
     tensor = tensor.detach()
-    if tensor.layout != torch.strided:  # its repeated entries are added here, so exactly
-        tensor = tensor.to(torch.float64).to_dense() if tensor.is_floating_point() else tensor.to_dense()
+    if tensor.layout != torch.strided:  # its repeated entries are added here, so exactly, and not by torch,
+        values = to_array(tensor._values())  # whose `to(float64).to_dense()` may read memory never written
+        dense = np.zeros(tuple(tensor.shape), values.dtype)
+        np.add.at(dense, tuple(tensor._indices().cpu().numpy()), values)
+        return dense
     kind = torch.float64 if tensor.is_floating_point() else torch.int64
     return tensor.to(device="cpu", dtype=kind, copy=True).numpy()
