@@ -25,6 +25,7 @@ from refimpl.instance_norm import (
     instance_norm_backward,
 )
 from refimpl.local_response_norm import (
+    CrossMapLRN2d,
     LocalResponseNorm,
     local_response_norm,
     local_response_norm_backward,
@@ -34,6 +35,7 @@ from refimpl.row_norm import ALGORITHMS, Geometry, RowNormalization, outer_and_i
 from refimpl.taps import float_array
 
 __all__ = [
+    "CrossMapLRN2d",
     "GroupNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",

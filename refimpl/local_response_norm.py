@@ -16,7 +16,7 @@ from refimpl.error_bounds import Bounded, Contract
 from refimpl.module import Module
 from refimpl.taps import Kernel, float_array
 
-__all__ = ["LocalResponseNorm", "local_response_norm", "local_response_norm_backward"]
+__all__ = ["CrossMapLRN2d", "LocalResponseNorm", "local_response_norm", "local_response_norm_backward"]
 
 
 class Geometry(NamedTuple):
@@ -176,3 +176,24 @@ class LocalResponseNorm(Module):
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
         return self._call(inputs[0]).bounded(contract, grad_outputs[0])
+
+
+class CrossMapLRN2d(LocalResponseNorm):
+    """Local response normalization of images, with windows that reach equally far to both sides.
+
+        output[n, c, y, x] = input[n, c, y, x] / (k + alpha / size * sum(input[n, j, y, x]^2))^beta
+        with j from c - (size - 1) // 2 to c + (size - 1) // 2
+
+    input (N, C, H, W) -> output of that shape; for odd sizes what `LocalResponseNorm` gives.
+    Error: as `local_response_norm`.  Raises ValueError for another number of axes.
+    Source: torch.nn.CrossMapLRN2d, whose formula torch does not document: LocalResponseNorm's for odd sizes,
+    and for even ones the window that its first channel has."""
+
+    def __init__(self, size, alpha=1e-4, beta=0.75, k=1):
+        super().__init__(size, alpha, beta, k)
+
+    def _call(self, input: Any) -> LocalResponse:
+        if np.ndim(input) != 4:
+            raise ValueError(f"CrossMapLRN2d: input has {np.ndim(input)} axes; needed is (N, C, H, W)")
+        window = 2 * ((self.size - 1) // 2) + 1
+        return LocalResponse(input, window, self.alpha * (window / self.size), self.beta, self.k)

@@ -153,7 +153,46 @@ FAULTS = (
     ),
 )
 
+
+def _cross(**changes: Any) -> dict[str, Any]:
+    """CrossMapLRN2d by the explicit implementation, with windows that reach equally far to both sides."""
+
+    def forward(self: Any, input: torch.Tensor) -> torch.Tensor:
+        if input.dim() != 4:
+            raise ValueError("4 axes are needed")
+        window = 2 * ((self.size - 1) // 2) + 1
+        alpha = self.alpha * (window / self.size)
+        return local_response_norm(input, window, alpha, self.beta, self.k, way=replace(RIGHT, **changes))
+
+    return {"CrossMapLRN2d": type("CrossMapLRN2d", (torch.nn.CrossMapLRN2d,), {"forward": forward})}
+
+
+class _CrossOfAnyRank(torch.nn.CrossMapLRN2d):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+
+def _cross_fault(name: str, sentence: str, caught_by: str, **changes: Any) -> Fault:
+    return Fault(f"cross_map_{name}", sentence, _cross(**changes), caught_by, ("CrossMapLRN2d",))
+
+
+FAULTS = (
+    *FAULTS,
+    _cross_fault("magnitudes", "magnitudes are summed, not squares", "forward", squares=torch.abs),
+    _cross_fault("k_fixed", "k is always 1", "forward", scalars=lambda alpha, beta, k: (alpha, beta, 1.0)),
+    _cross_fault("square_without_two", "the derivative lacks its 2", "input_gradients", slope=1.0),
+    _cross_fault("wide", "half inputs give float32", "metadata", finish=lambda output, dtype: output),
+    Fault(
+        "cross_map_any_rank",
+        "an input of any rank is accepted",
+        {"CrossMapLRN2d": _CrossOfAnyRank},
+        "rejection",
+        ("CrossMapLRN2d",),
+    ),
+)
+
 CONTROLS = (
+    Control("cross_map_explicit", "windows in A, gradient by the formula", _cross(), ("CrossMapLRN2d",)),
     Control("response_explicit", "windows in A, gradient by the formula", _way(), LAYERS),
     Control("response_float64", "everything in float64", _way(wide=lambda dtype: torch.float64), LAYERS),
 )

@@ -11,6 +11,7 @@ from parity_tests.selftest.laws import UNIT, finite_difference, within
 from refimpl import row_norm
 from refimpl.error_bounds import strictest
 from refimpl.group_norm import (
+    CrossMapLRN2d,
     GroupNorm,
     InstanceNorm1d,
     InstanceNorm2d,
@@ -290,3 +291,16 @@ def test_compiled_equals_interpreted():
             results.append(found)
     for interpreted, compiled in zip(*results, strict=True):
         assert interpreted.tobytes() == compiled.tobytes()
+
+
+@pytest.mark.parametrize(("size", "window"), [(1, 1), (3, 3), (5, 5), (2, 1), (4, 3)])
+def test_cross_map_normalization_is_the_local_one_of_an_odd_window(size, window):
+    x, g = draw(1, 2, 7, 3, 4), draw(2, 2, 7, 3, 4)
+    layer = CrossMapLRN2d(size, 0.5, 0.75, 2.0)
+    near(layer(x), local_response_norm(x, window, 0.5 * window / size, 0.75, 2.0))
+    near(layer.backward(g), local_response_norm_backward(g, x, window, 0.5 * window / size, 0.75, 2.0)[0])
+
+
+def test_cross_map_normalization_takes_images():
+    with pytest.raises(ValueError, match="needed is"):
+        CrossMapLRN2d(3)(draw(1, 2, 7, 3))

@@ -40,9 +40,4 @@ NOT_COVERED: Mapping[str, Reason] = {
         for name in _LAZY
     },
     "NLLLoss2d": Reason("deprecated alias", "of NLLLoss"),
-    "CrossMapLRN2d": Reason(
-        "deprecated alias",
-        "of LocalResponseNorm for (N, C, H, W), not documented, and not equal to it in torch 2.13: its sums "
-        "move on from channel to channel and never lose channel 0",
-    ),
 }

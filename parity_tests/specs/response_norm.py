@@ -1,4 +1,4 @@
-"""Specification of LocalResponseNorm."""
+"""Specifications of LocalResponseNorm and its older form CrossMapLRN2d."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from parity_tests.harness.covering import Constraint
 from parity_tests.specs.norm_data import EMPTY, beyond_65536, rejects, values
 from parity_tests.specs.spec import DTYPES, Built, Corner, LayerSpec, layouts
-from refimpl.local_response_norm import LocalResponseNorm
+from refimpl.local_response_norm import CrossMapLRN2d, LocalResponseNorm
 
 # LocalResponseNorm: the input is (N, C, *L); even windows reach one further to the front.
 
@@ -98,4 +98,51 @@ _RESPONSE = LayerSpec(
     values=values,
 )
 
-SPECS = (_RESPONSE,)
+# CrossMapLRN2d: the input is (N, C, H, W); with few channels the window never has to let one go.
+
+_CROSS_SHAPES = {
+    "plane": (2, 7, 3, 4),
+    "three_channels": (2, 3, 4, 5),
+    "one_channel": (2, 1, 5, 3),
+    "batch_0": (0, 7, 3, 4),
+    "long": (1, 17, 33, 1),
+}
+
+
+def _cross_build(row: Mapping[str, Any]) -> Built:
+    built = _response_build({**row, "shape": "plane"})
+    return Built(built.arguments, (_CROSS_SHAPES[row["shape"]],))
+
+
+_CROSS = LayerSpec(
+    name="CrossMapLRN2d",
+    family="group_norm",
+    reference=CrossMapLRN2d,
+    axes={
+        "size": (3, 5, 4, 2, 1),
+        "alpha": (1.0, 1e-4, 0.5),
+        "beta": (0.75, 0.5, 1.0),
+        "k": (1.0, 2.0, 0.25),
+        "shape": tuple(_CROSS_SHAPES),
+        "dtype": DTYPES,
+        "layout": layouts(2),
+        "data": ("normal", "tiny", "zeros"),
+    },
+    factorial=("size", "shape"),
+    build=_cross_build,
+    constraints=(
+        EMPTY,
+        Constraint(
+            ("layout", "shape"),
+            lambda layout, shape: layout != "channels_last" or shape != "one_channel",
+            "a single channel has no channels_last",
+        ),
+    ),
+    rejections=tuple(
+        rejects(f"{len(shape)}_axes", ValueError, {"size": 3}, shape)
+        for shape in ((4,), (4, 3), (2, 4, 3), (2, 4, 3, 3, 3))
+    ),
+    values=values,
+)
+
+SPECS = (_RESPONSE, _CROSS)
