@@ -120,6 +120,22 @@ def _rounded(input: torch.Tensor, bits: int) -> torch.Tensor:
     return input + (kept.reshape(input.shape) - input).detach()
 
 
+def _split_sums(rank: int, original: Callable) -> Callable:
+    def stand_in(input, weight, bias, *rest):
+        axis, channels = input.dim() - rank - 1, weight.shape[1]
+        if input.dtype not in HALF or channels < 64:
+            return original(input, weight, bias, *rest)
+        first, second = (
+            original(
+                input.narrow(axis, start, channels // 2), weight[:, start : start + channels // 2], b, *rest
+            )
+            for start, b in ((0, bias), (channels // 2, None))
+        )
+        return first + second
+
+    return stand_in
+
+
 def _rounded_products(bits: int) -> Callable[[int, Callable], Callable]:
     def make(rank: int, original: Callable) -> Callable:
         def stand_in(input, weight, *args):
@@ -263,6 +279,7 @@ FAULTS = (
     ),
     _fault("no_bias", "the bias is not added", _no_bias),
     _fault("half_accumulation", "half types are accumulated in the half type", _half_accumulation),
+    _fault("split_sums", "half types: the two halves of a long sum are stored before they meet", _split_sums),
     _fault("tf32_products", "float32 factors are rounded to tf32", _rounded_products(13)),
     _fault("bf16_products", "float32 factors are rounded to bfloat16", _rounded_products(16)),
     _fault("as_if_contiguous", "strides and storage offset of the input are ignored", _as_if_contiguous),

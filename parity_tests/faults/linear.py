@@ -60,6 +60,14 @@ def _half_accumulation(input, weight, bias=None):
     return total
 
 
+def _split_sums(input, weight, bias=None):
+    half = input.shape[-1] // 2
+    if half < 512 or input.dtype not in (torch.float16, torch.bfloat16):
+        return _torch_linear(input, weight, bias)
+    first = _torch_linear(input[..., :half], weight[..., :half])
+    return first + _torch_linear(input[..., half:], weight[..., half:], bias)
+
+
 def _rounded(input: torch.Tensor, bits: int) -> torch.Tensor:
     """float32 values with the last `bits` of the significand rounded away; the gradient passes unchanged."""
     whole = input.detach().contiguous().view(torch.int32)
@@ -158,6 +166,12 @@ FAULTS = (
     _fault("first_bias", "the first bias is added to every output", _first_bias, layers=("Linear",)),
     _fault("weight_read_by_columns", "the weight is read column by column", _weight_read_by_columns),
     _fault("half_accumulation", "half types are accumulated in the half type", _half_accumulation),
+    _fault(
+        "split_sums",
+        "half types: the two halves of a long sum are stored before they meet",
+        _split_sums,
+        layers=("Linear",),
+    ),
     _fault("tf32_products", "float32 factors are rounded to tf32", _rounded_products(13)),
     _fault("bf16_products", "float32 factors are rounded to bfloat16", _rounded_products(16)),
     _fault(

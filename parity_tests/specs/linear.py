@@ -63,6 +63,10 @@ _CORNERS = (
     _corner("no_outputs", (3, 0), (2,), DTYPES),
     _corner("nothing", (0, 0), (2,)),
     _corner("one_by_one", (1, 1), (), DTYPES),
+    # Of the output, the input gradient, the parameter gradients: kernels split such sums.
+    _corner("inputs_beyond_1024", (1057, 5), (3,), DTYPES),
+    _corner("outputs_beyond_1024", (5, 1057), (3,), DTYPES),
+    _corner("rows_beyond_1024", (5, 3), (1057,), DTYPES),
     # Small integers: the worst-case bound of sums as long as these is too wide to tell anything.
     _corner("rows_beyond_65536", (3, 2), (65_541,), tier="exact"),
     _corner("inputs_beyond_65536", (70_001, 2), (2,), tier="exact"),
