@@ -30,7 +30,7 @@ class Direction(NamedTuple):
     """One direction of one layer: its cell and weights, how long each sequence is, which way it goes.
 
     Times beyond a sequence's length leave its state alone and have output 0, so that the reverse direction
-    starts at each sequence's own last time."""
+    starts at each sequence's own last time; what they hold, be it NaN, takes no part in a gradient."""
 
     ops: Any
     cell: Any
@@ -44,6 +44,10 @@ class Direction(NamedTuple):
     def _where(self, active: Any, yes: Any, no: Any) -> Any:
         return yes if active is None else self.ops.where(active, yes, no)
 
+    def _active(self, active: Any, array: Any) -> Any:
+        """0 where a sequence has ended."""
+        return array if active is None else self.ops.where(active, array, _zeros(self.ops, array))
+
     def forward(self, input: Any, state: tuple) -> tuple[Any, tuple, Pass]:
         """input (T, N, I), state of (N, H) -> output (T, N, H), final state, and what the gradient needs."""
         ops, weights, (count, rows, features) = self.ops, self.weights, shape_of(input)
@@ -53,13 +57,15 @@ class Direction(NamedTuple):
         shortest = self.lengths.min(initial=count)
         active = [None if t < shortest else (t < self.lengths)[:, None] for t in range(count)]
         for t in self._times(count):
-            hidden[t] = state[0]
+            hidden[t] = self._active(active[t], state[0])
             new, tapes[t] = self.cell.forward(ops, gates[t], state, weights)
             if weights.hr is not None:
-                full[t] = new[0]
+                full[t] = self._active(active[t], new[0])
                 new = (ops.affine(new[0], weights.hr, None, PROJECTION), *new[1:])
             state = tuple(self._where(active[t], n, s) for n, s in zip(new, state, strict=True))
-            outputs[t] = self._where(active[t], state[0], _zeros(ops, state[0]))
+            outputs[t] = self._active(active[t], state[0])
+        if shortest < count:
+            input = ops.stack([self._active(active[t], input[t]) for t in range(count)])
         return ops.stack(outputs), state, Pass(input, ops.stack(hidden), tapes, full, active)
 
     def backward(self, grad_output: Any, up: tuple, done: Pass) -> tuple[Any, tuple, Weights]:
@@ -68,14 +74,14 @@ class Direction(NamedTuple):
         inner, outer, projected = [None] * count, [None] * count, [None] * count
         for t in reversed(self._times(count)):
             active = done.active[t]
-            here = self._where(active, grad_output[t], _zeros(ops, grad_output[t]))
+            here = self._active(active, grad_output[t])
             up = (ops.total(up[0], here), *up[1:])
             below = up
-            projected[t] = self._where(active, up[0], _zeros(ops, up[0]))
+            projected[t] = self._active(active, up[0])
             if weights.hr is not None:
                 below = (ops.input_gradient(up[0], weights.hr, STATE_GRADIENT), *up[1:])
             outer[t], inner[t], direct = self.cell.backward(ops, below, done.tapes[t])
-            outer[t], inner[t] = (self._where(active, g, _zeros(ops, g)) for g in (outer[t], inner[t]))
+            outer[t], inner[t] = self._active(active, outer[t]), self._active(active, inner[t])
             through = ops.input_gradient(inner[t], weights.hh, STATE_GRADIENT)
             hidden = through if direct[0] is None else ops.total(through, direct[0])
             state = (hidden, *direct[1:])

@@ -156,6 +156,19 @@ def test_a_packed_sequence_is_like_each_sequence_alone(kind, rng):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+def test_what_lies_beyond_a_length_takes_no_part(kind, rng):
+    layer = with_parameters(kind(3, 4, bidirectional=True), rng)
+    input, states, lengths = rng.standard_normal((3, 2, 3)), states_of(layer, 2, rng), (1, 3)
+    grads = []
+    for beyond in (0.0, np.nan):
+        input[1:, 0] = beyond
+        ups = [np.ones_like(output) for output in call(layer, input, states, lengths)]
+        layer.backward(*ups)
+        grads.append(layer.grads)
+    assert all(np.array_equal(grads[0][name], grads[1][name]) for name in layer.parameters)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 def test_the_reverse_direction_reads_backwards(kind, rng):
     """With the same weights it gives what the forward direction gives for the reversed input, reversed."""
     layer = with_parameters(kind(3, 2, bidirectional=True), rng)
