@@ -70,21 +70,19 @@ class LSTMCellFormula:
         g = ops.keep(ops.tanh(sums[:, 2 * size : 3 * size]))
         new = ops.store(ops.keep(f * cell) + ops.keep(i * g), STATE)
         squashed = ops.keep(ops.tanh(new))
-        saved = tuple(ops.store(gate, GATES) for gate in (i, f, g, o))
+        saved = (ops.store(open_, GATES), ops.store(g, GATES))
         return (ops.store(o * squashed, STATE), new), (*saved, cell, squashed)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
-        i, f, g, o, cell, squashed = tape
+        open_, g, cell, squashed = tape
+        size = ops.width(cell)
+        i, f, o = open_[:, :size], open_[:, size : 2 * size], open_[:, 3 * size :]
         grad_o = ops.keep(up[0] * squashed)
         grad_c = ops.keep(up[1] + ops.keep(ops.keep(up[0] * o) * (1.0 - squashed * squashed)))
-        grad = ops.join(
-            [
-                ops.store(ops.keep(grad_c * g) * ops.slope(i), GATE_GRADIENT),
-                ops.store(ops.keep(grad_c * cell) * ops.slope(f), GATE_GRADIENT),
-                ops.store(ops.keep(grad_c * i) * (1.0 - g * g), GATE_GRADIENT),
-                ops.store(grad_o * ops.slope(o), GATE_GRADIENT),
-            ]
-        )
+        inner = ops.keep(ops.join([grad_c, grad_c, grad_c]) * ops.join([g, cell, i]))
+        slopes = ops.slope(open_)
+        slopes = ops.join([slopes[:, : 2 * size], 1.0 - g * g, slopes[:, 3 * size :]])
+        grad = ops.store(ops.join([inner, grad_o]) * slopes, GATE_GRADIENT)
         return grad, grad, (None, ops.store(grad_c * f, STATE_GRADIENT))
 
 
@@ -101,19 +99,18 @@ class GRUCellFormula:
         r, z, own_n = open_[:, :size], open_[:, size:], own[:, 2 * size :]
         n = ops.keep(ops.tanh(ops.keep(gates[:, 2 * size :] + ops.keep(r * own_n))))
         new = ops.store(ops.blend(z, n, hidden), STATE)
-        saved = tuple(ops.store(gate, GATES) for gate in (r, z, n))
-        return (new,), (*saved, own_n, hidden)
+        return (new,), (ops.store(open_, GATES), ops.store(n, GATES), own_n, hidden)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
-        r, z, n, own_n, hidden = tape
+        open_, n, own_n, hidden = tape
+        size = ops.width(hidden)
+        r, z = open_[:, :size], open_[:, size:]
         direct = ops.store(up[0] * z, STATE_GRADIENT)
         grad_new = ops.rest(z, up[0])
         grad_z = ops.either(
             up[0] * ops.keep(hidden - n), ops.keep(ops.keep(up[0] * hidden) - ops.keep(up[0] * n))
         )
         grad_n = ops.store(grad_new * (1.0 - n * n), GATE_GRADIENT)
-        first = [
-            ops.store(ops.keep(grad_n * own_n) * ops.slope(r), GATE_GRADIENT),
-            ops.store(grad_z * ops.slope(z), GATE_GRADIENT),
-        ]
-        return ops.join([*first, grad_n]), ops.join([*first, ops.store(grad_n * r, GATE_GRADIENT)]), (direct,)
+        both = ops.join([ops.keep(grad_n * own_n), grad_z]) * ops.slope(open_)
+        first = ops.store(both, GATE_GRADIENT)
+        return ops.join([first, grad_n]), ops.join([first, ops.store(grad_n * r, GATE_GRADIENT)]), (direct,)
