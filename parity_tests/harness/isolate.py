@@ -9,10 +9,12 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import signal
+import sys
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 from parity_tests.harness.candidates import Eager
@@ -68,7 +70,8 @@ class Worker:
         context.set_forkserver_preload([__name__])
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self.precision), daemon=True)
-        self._process.start()
+        with _nameless_main():
+            self._process.start()
         theirs.close()
         self.starts += 1
         atexit.register(self.stop)
@@ -85,6 +88,17 @@ class Worker:
             process.join()
             self._pipe.close()
         atexit.unregister(self.stop)
+
+
+@contextmanager
+def _nameless_main() -> Iterator[None]:
+    """multiprocessing would run the main script once more in the child, which needs nothing of it."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _ending(code: int) -> str:

@@ -12,7 +12,7 @@ from parity_tests.harness.cases import sweep_of
 from parity_tests.harness.checks import run_checks
 from parity_tests.harness.isolate import Lost, Worker, checked
 from parity_tests.harness.options import RunOptions
-from parity_tests.selftest.sessions import conformance, here
+from parity_tests.selftest.sessions import conformance, here, python
 from parity_tests.specs import spec_named
 
 pytest_plugins = ["pytester"]
@@ -90,6 +90,20 @@ def test_verdict_is_the_one_of_this_process():
         assert apart.tally == own.tally and apart.contract == own.contract
         assert list(map(str, apart.errors)) == list(map(str, own.errors))
     patient.stop()
+
+
+SCRIPT = """
+from parity_tests.harness.isolate import Worker
+print("started")
+worker = Worker()
+print(worker.call(max, 1, 2))
+worker.stop()
+"""
+
+
+def test_script_is_not_run_again_in_the_child(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    assert python(tmp_path, "script.py").stdout.split() == ["started", "2"]
 
 
 CANDIDATES = {

@@ -379,6 +379,18 @@ _BAG = LayerSpec(
             )
             for mode in ("mean", "sum", "max")
         ),
+        *(
+            Corner(
+                f"last_offset_alone_{mode}",
+                built=Built(
+                    {"num_embeddings": 7, "embedding_dim": 3, "mode": mode, "include_last_offset": True},
+                    ((3,), (1,)),
+                ),
+                dtypes=("float32",),
+                crashes=True,
+            )
+            for mode in ("mean", "sum", "max")
+        ),
         Corner(
             "rows_beyond_65536",
             {"tier": "exact"},
@@ -400,7 +412,7 @@ _BAG = LayerSpec(
         _bad_bag("first_offset_not_0", RuntimeError),
         _bad_bag("negative_offset", RuntimeError),
         _bad_bag("offset_beyond_the_end", RuntimeError),
-        _bad_bag("decreasing_offsets", RuntimeError, (3,), (3,), note="only where fewer indices are left"),
+        _bad_bag("decreasing_offsets", RuntimeError, (5,), (3,)),
         _bad_bag("no_offsets", ValueError, (5,)),
         _bad_bag("offsets_for_a_matrix", ValueError, (5, 2), (2,)),
         _bad_bag("offsets_with_two_axes", ValueError, (5,), (2, 1)),
