@@ -134,4 +134,5 @@ class LayerNormBounds:
     def _expanded(self, result: Bounded, size: np.ndarray, roundings: int) -> Bounded:
         """As implementations do that multiply the input and its mean with the slope one by one."""
         more = gamma(roundings, self.contract.u) * size + roundings * self.contract.eta
+        more = np.where(size == 0, 0.0, more)  # nothing is added up in an empty batch
         return Bounded(result.value, outward(result.error + more), self.contract)
