@@ -156,7 +156,8 @@ def smooth_l1(x, t, beta):
 
 def smooth_l1_slopes(g, x, t, beta):
     d = difference(x, t)
-    slope = branch(np.abs(d.value) >= beta, abs(d) - beta, signed(g, d), times(g, d) / beta)
+    inner = either(times(g, d) / beta, times(g, d / beta))  # where one product is exact, the order decides
+    slope = branch(np.abs(d.value) >= beta, abs(d) - beta, signed(g, d), inner)
     return slope, -slope
 
 
