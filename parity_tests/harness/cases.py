@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from parity_tests.harness.covering import CoveringArray, covering_array, prefix
+from parity_tests.harness.covering import CoveringArray, covered, covering_array, prefix
 from parity_tests.harness.options import RunOptions
 from parity_tests.specs.spec import Built, Corner, LayerSpec, Rejection
 
@@ -101,6 +101,13 @@ class Sweep:
 
     cases: tuple[Case, ...]
     array: CoveringArray
+    rows: tuple[tuple[Case, dict[str, Any]], ...] = ()  # axis values, and the case that was built from them
+
+    def triples(self, cases: Collection[Case]) -> int:
+        """How many triples of axis values some of the cases cover."""
+        rows = [row for case, row in self.rows if case in cases]
+        everything = len(self.array.rows) <= len(rows) == len(self.rows)
+        return self.array.covered if everything else covered(rows)
 
 
 def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
@@ -123,6 +130,7 @@ def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
     if options.cases is not None:
         rows = list(prefix(axes, rows, options.cases, strength=2))
     cases = [case_of(spec, row, spec.build(row), seed=options.seed) for row in rows]
+    built = tuple(zip(cases, rows, strict=True))
     cases += list(_corners(spec, options))
     cases = list(dict.fromkeys(cases))
     twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
@@ -130,7 +138,7 @@ def sweep_of(spec: LayerSpec, options: RunOptions) -> Sweep:
         raise ValueError(
             f"{spec.name}: {len(twice)} ids stand for more than one case, for example {twice[0]}"
         )
-    return Sweep(tuple(cases), array)
+    return Sweep(tuple(cases), array, built)
 
 
 @cache

@@ -105,6 +105,15 @@ def _find(
     }
 
 
+def covered(rows: Sequence[Mapping[str, Any]], strength: int = 3) -> int:
+    """How many triples of values some of the rows hold."""
+    if not rows:
+        return 0
+    columns = _columns(rows, list(rows[0])).T
+    groups = itertools.combinations(columns, min(strength, len(columns)))
+    return sum(len(np.unique(_code(group))) for group in groups)
+
+
 def prefix(
     axes: Axes, rows: Sequence[dict[str, Any]], cases: int, strength: int = 2
 ) -> tuple[dict[str, Any], ...]:
@@ -115,8 +124,7 @@ def prefix(
     """
     if not rows:
         return ()
-    columns = [np.unique([repr(row[name]) for row in rows], return_inverse=True)[1] for name in axes]
-    held = _held(np.stack(columns, axis=1), strength).astype(np.float32)  # float32 for BLAS; counts are exact
+    held = _held(_columns(rows, list(axes)), strength).astype(np.float32)  # for BLAS; counts are exact
     missing = np.ones(held.shape[1], np.float32)
     picked = np.zeros(len(rows), bool)
     while missing.any():
@@ -127,11 +135,22 @@ def prefix(
     return tuple(itertools.compress(rows, picked))
 
 
+def _columns(rows: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> np.ndarray:
+    """[row, axis]: values as the indices of those that the rows have."""
+    columns = [np.unique([repr(row[name]) for row in rows], return_inverse=True)[1] for name in axes]
+    return np.stack(columns, axis=1)
+
+
+def _code(group: Sequence[np.ndarray]) -> np.ndarray:
+    """One number for the combination of values that each row has on a few axes."""
+    return np.ravel_multi_index(tuple(group), [column.max() + 1 for column in group])
+
+
 def _held(rows: np.ndarray, strength: int) -> np.ndarray:
     """held[row, combination] for every combination of values on `strength` axes that is in some row."""
     held = []
     for group in itertools.combinations(rows.T, min(strength, rows.shape[1])):
-        code = np.ravel_multi_index(group, [column.max() + 1 for column in group])
+        code = _code(group)
         held.append(code[:, None] == np.unique(code))
     return np.concatenate(held, axis=1)
 

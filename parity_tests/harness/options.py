@@ -31,6 +31,7 @@ class RunOptions:
     layout: str | None = None
     sweep: str = "default"
     cases: int | None = None
+    shard: tuple[int, int] | None = None  # (i, n): the i-th of n, from 1
     seed: int = 0
     precision: str = "ieee"
     ignore_known: bool = False
@@ -46,6 +47,7 @@ class RunOptions:
             "layout": self.layout or "all",
             "sweep": self.sweep,
             "cases": "all" if self.cases is None else f"{self.cases} a layer",
+            "shard": "all" if self.shard is None else "{}/{}".format(*self.shard),
             "seed": self.seed,
             "precision": self.precision,
             "known deviations": "ignored" if self.ignore_known else "expected to fail",
@@ -84,6 +86,13 @@ def add_options(add: Any) -> None:
         metavar="N",
         help="about N cases a layer at most; all pairs of axis values are kept, even if that takes more",
     )
+    add(
+        "--shard",
+        default=None,
+        metavar="i/n",
+        help="only the i-th of n parts of the cases, each with its share of every layer; "
+        "`python -m parity_tests merge` makes one report of theirs",
+    )
     add("--seed", default="0", metavar="SEED", help="changes the random numbers of every case (default 0)")
     add(
         "--precision",
@@ -115,11 +124,12 @@ def parse(values: argparse.Namespace | Any, present: tuple[str, ...]) -> RunOpti
         layout=_one_of("--layout", values.layout, LAYOUTS),
         sweep=_one_of("--sweep", values.sweep, SWEEPS) or "default",
         cases=_number("--cases", values.cases, 1),
+        shard=_shard(values.shard),
         seed=_number("--seed", values.seed, 0) or 0,
         precision=_one_of("--precision", values.precision, PRECISIONS) or "ieee",
         ignore_known=bool(values.ignore_known),
         isolate=bool(values.isolate),
-        report=_report(values.report),
+        report=None if values.report is None else writable("--report", values.report),
     )
 
 
@@ -136,17 +146,24 @@ def _devices(wanted: str | None, present: tuple[str, ...]) -> tuple[str, ...]:
     return (wanted,)
 
 
-def _report(path: str | None) -> str | None:
-    """Judged before the run: nobody should wait for a report that cannot be written."""
-    if path is None:
+def _shard(value: str | None) -> tuple[int, int] | None:
+    if value is None:
         return None
+    numbers = re.fullmatch(r"0*([1-9]\d*)/0*([1-9]\d*)", value)
+    if numbers is None or int(numbers[1]) > int(numbers[2]):
+        raise OptionError(f"--shard {value!r} is not a shard; give i/n with i from 1 to n, like 1/3")
+    return int(numbers[1]), int(numbers[2])
+
+
+def writable(option: str, path: str) -> str:
+    """Judged before the run: nobody should wait for a report that cannot be written.  Raises OptionError."""
     target, folder = Path(path), Path(path).absolute().parent
     if not folder.is_dir():
-        raise OptionError(f"--report {path}: there is no folder {folder}; make it, or name another file")
+        raise OptionError(f"{option} {path}: there is no folder {folder}; make it, or name another file")
     if target.is_dir():
-        raise OptionError(f"--report {path} is a folder; give the name of a file in it")
+        raise OptionError(f"{option} {path} is a folder; give the name of a file in it")
     if not os.access(folder, os.W_OK) or (target.exists() and not os.access(target, os.W_OK)):
-        raise OptionError(f"--report {path} cannot be written here; name a file in a folder of your own")
+        raise OptionError(f"{option} {path} cannot be written here; name a file in a folder of your own")
     return str(target.absolute())
 
 

@@ -7,7 +7,8 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import re
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from parity_tests.harness.options import OptionError, add_options, parse
 if TYPE_CHECKING:
     from parity_tests.harness.run import Run
 
+CASE = re.compile(r"::test_parity\[(.+)\]$")  # the id of a conformance test
 CAUGHT = "caught"  # the property with which a test of the fault catalogue reports a catch
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 HOME = Path(__file__).parents[1]
@@ -74,8 +76,13 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: object) -> list[py
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    if RUN in session.config.stash:
-        session.config.stash[RUN].selected = sum(isinstance(item, CaseItem) for item in session.items)
+    config = session.config
+    if RUN in config.stash:
+        run = config.stash[RUN]
+        cases = [item.planned.id for item in session.items if isinstance(item, CaseItem)]
+        run.selected = len(cases)
+        if not config.option.collectonly and not hasattr(config, "workerinput"):
+            run.begin(cases, _asked(config), _is_whole(config, run))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -112,6 +119,13 @@ class Collector:
             self.run.caught += caught
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """xdist: a worker has collected, all of them the same; their cases are known by their tests' ids."""
+        if not self.run.expected:
+            cases = [found[1] for name in ids if (found := CASE.search(name))]
+            self.run.begin(cases, _asked(node.config), _is_whole(node.config, self.run))
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """xdist: a worker has finished, and says what it had planned."""
         plans = getattr(node, "workeroutput", {}).get(PROPERTY)
@@ -136,8 +150,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run.finish(_is_whole(config, run), stopped)
     if run.errors and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-    if run.options.report is not None and not config.option.collectonly:
-        run.summary.write(run.options.report, run.header(), run.records)
+    run.write()
+
+
+def _asked(config: pytest.Config) -> list[str]:
+    """What of the suite was asked for, in the same words from whichever folder: files, tests, expressions."""
+    chosen, asked = config.option, set()
+    for argument in filter(lambda argument: _is_ours(config, argument), config.args):
+        name, colons, test = argument.partition("::")
+        path = (config.invocation_params.dir / name).resolve()
+        inside: Sequence[str] = name.split(".")[1:]  # of a module's name
+        if path in (HOME, *HOME.parents) or HOME in path.parents:
+            inside = path.relative_to(HOME).with_suffix("").parts if HOME in path.parents else ()
+        asked.add("/".join(inside or ("conformance",)) + colons + test)
+    options = {"-k": chosen.keyword, "-m": chosen.markexpr, "--deselect": chosen.deselect}
+    return sorted(asked) + [f"{option} {value}" for option, value in options.items() if value]
 
 
 def _is_whole(config: pytest.Config, run: Run) -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from parity_tests.harness.deviations import Deviation, Judgement
-from parity_tests.harness.findings import Verdict
 from parity_tests.harness.options import DTYPES
+
+if TYPE_CHECKING:  # reports are merged where there is no torch
+    from parity_tests.harness.findings import Verdict
 
 SLOWEST = 3
 PARTS = ("candidate", "reference", "comparison", "data", "checks")
@@ -72,6 +71,17 @@ class Row:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Triples:
+    """Of one layer's axes: triples of values covered by these cases, feasible ones, and those covered by the
+    cases of all shards; which combinations cannot be, and why."""
+
+    covered: int
+    feasible: int
+    of_all: int
+    dropped: Mapping[str, int]
+
+
 @dataclass
 class Summary:
     """Everything a run says at its end."""
@@ -84,8 +94,7 @@ class Summary:
     slowest: list[tuple[float, str]] = field(default_factory=list)
     tells_nothing: list[str] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
-    triples: dict[str, tuple[int, int]] = field(default_factory=dict)
-    dropped: Counter = field(default_factory=Counter)
+    triples: dict[str, Triples] = field(default_factory=dict)
     deselected: Counter = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any], outcome: str) -> None:
@@ -113,10 +122,14 @@ class Summary:
         self.totals.update({key: record[key] for key in ("elements", "exact", "facts", "uninformative")})
         self.totals.update({"cases": 1, outcome: 1, "rejections": int(record["rejection"])})
 
-    def write(self, path: str, header: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
-        """All of it as JSON, whole or not at all: written beside and then moved into place."""
-        content = {
-            "suite": dict(header),
+    @property
+    def dropped(self) -> Counter[str]:
+        """Reason -> impossible combinations, of all layers."""
+        return sum((Counter(of_layer.dropped) for of_layer in self.triples.values()), Counter())
+
+    def content(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
             "totals": dict(self.totals),
             "seconds": dict(self.seconds),
             "dropped": dict(self.dropped),
@@ -124,27 +137,12 @@ class Summary:
             "untested": self.untested,
             "uninformative": self.tells_nothing,
             "deviations": dict(self.deviations),
-            "triples": {
-                layer: {"covered": pair[0], "feasible": pair[1]} for layer, pair in self.triples.items()
-            },
+            "triples": {layer: asdict(of_layer) for layer, of_layer in self.triples.items()},
             "layers": [
                 {"layer": layer, "device": device, **vars(row)} for (layer, device), row in self.rows.items()
             ],
             "cases": list(records),
         }
-        target = Path(path)
-        partial = target.with_name(target.name + ".part")
-        partial.write_text(json.dumps(_plain(content), indent=1, allow_nan=False))
-        os.replace(partial, target)
-
-
-def _plain(value: Any) -> Any:
-    """JSON knows no infinity and no NaN: they become the words 'inf', '-inf', 'nan'."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)
 
 
 def table(summary: Summary) -> list[str]:
@@ -159,8 +157,9 @@ def table(summary: Summary) -> list[str]:
     rows = sorted(summary.rows.items(), key=lambda item: order.get(item[0][0], len(order)))
     for (layer, device), row in rows:
         ratios = " ".join(_ratio(row.utilisation.get(dtype)) for dtype in DTYPES)
-        covered, feasible = summary.triples.get(layer, (0, 0))
-        share = f"{100 * covered // feasible:>7}%" if feasible else f"{'-':>8}"
+        share = f"{'-':>8}"
+        if layer in summary.triples and summary.triples[layer].feasible:
+            share = f"{100 * summary.triples[layer].covered // summary.triples[layer].feasible:>7}%"
         failed = f"  {row.failed} FAILED" if row.failed else ""
         lines.append(
             f"{layer:<18} {device:<6} {row.cases:>6} {row.elements:>11,} {share}  {ratios}  "
@@ -211,9 +210,10 @@ def closing(
         f"compared {totals['elements']:,} elements, {totals['exact']:,} of them with bound 0, and "
         f"{totals['facts']:,} facts",
     ]
-    covered, feasible = (sum(pair[i] for pair in summary.triples.values()) for i in (0, 1))
-    if feasible:
-        layers = len(summary.triples)
+    layers = len(summary.triples)
+    if layers:
+        covered = sum(of_layer.covered for of_layer in summary.triples.values())
+        feasible = sum(of_layer.feasible for of_layer in summary.triples.values())
         lines.append(f"covered {covered:,} of {feasible:,} feasible triples of axis values, {layers} layers")
     lines += [f"dropped: {count:,} combinations, {reason}" for reason, count in summary.dropped.most_common()]
     lines += [f"not run: {count:,} cases, {reason}" for reason, count in summary.deselected.most_common()]

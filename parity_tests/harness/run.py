@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from parity_tests.harness import deviations, report
+from parity_tests.harness import deviations, journal, report
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import Case, crashing, sweep_of
 from parity_tests.harness.checks import run_checks
@@ -22,9 +24,13 @@ from parity_tests.harness.coverage import absence, in_torch
 from parity_tests.harness.deviations import Deviation, Judgement
 from parity_tests.harness.findings import ParityError, Verdict
 from parity_tests.harness.isolate import Worker, checked
+from parity_tests.harness.journal import Journal
 from parity_tests.harness.loading import make_candidate
 from parity_tests.harness.options import RunOptions
+from parity_tests.harness.report import Triples
 from parity_tests.harness.repro import failure_text
+from parity_tests.harness.shards import share
+from parity_tests.harness.whole import errors_of, stale_entries
 from parity_tests.specs import family
 from parity_tests.specs.spec import LayerSpec
 
@@ -35,12 +41,17 @@ class Run:
     def __init__(self, options: RunOptions):
         self.options = options
         self.candidates = [make_candidate(options.candidate, device) for device in options.devices]
+        self.candidate_code = _code_of(options.candidate)
         self.summary = report.Summary()
         self.records: list[dict] = []
         self.planned: dict[str, list[Planned]] = {}
         self.families: dict[str, int] = {}  # number of planned cases
+        self.elsewhere = 0  # cases that are other shards'
         self.whole = False  # whether each family that ran, ran with all its cases
         self.selected = 0  # conformance tests that pytest means to run
+        self.expected: list[str] = []  # their cases
+        self.asked, self.asked_for_all = ["all"], False  # what of the suite, and whether nothing is left out
+        self.journal: Journal | None = None
         self.errors: list[str] = []
         self.caught: list[dict] = []  # what the tests of the fault catalogue say of each fault and layer
         self.processes, self.started = 1, time.perf_counter()
@@ -81,27 +92,31 @@ class Run:
 
     def _plan_layer(self, spec: LayerSpec) -> list[Planned]:
         sweep, planned = sweep_of(spec, self.options), []
+        every = (*sweep.cases, *crashing(spec, self.options))
+        cases, reached = share(every, self.options.shard), set()
         if not in_torch(spec):
-            self.summary.deselected[absence(spec)] += len(sweep.cases)
+            self.summary.deselected[absence(spec)] += len(cases) * len(self.candidates)
             return []
         for candidate in self.candidates:
-            cases = (*sweep.cases, *crashing(spec, self.options))
-            reached = [case for case in cases if candidate.reaches(spec, case)]
-            if len(reached) < len(cases):
-                reason = f"not reached by {candidate.name}"
-                self.summary.deselected[reason] += len(cases) - len(reached)
-            planned += [Planned(spec, case, candidate, self) for case in reached]
-        if planned:
-            self.summary.triples[spec.name] = (sweep.array.covered, sweep.array.triples)
-            self.summary.dropped.update(sweep.array.dropped)
+            reachable = {case for case in every if candidate.reaches(spec, case)}
+            mine = [case for case in cases if case in reachable]
+            if len(mine) < len(cases):
+                self.summary.deselected[f"not reached by {candidate.name}"] += len(cases) - len(mine)
+            self.elsewhere += len(reachable) - len(mine)
+            planned += [Planned(spec, case, candidate, self) for case in mine]
+            reached |= reachable
+        if reached:
+            own, of_all = sweep.triples(reached.intersection(cases)), sweep.triples(reached)
+            dropped = dict(sweep.array.dropped)
+            self.summary.triples[spec.name] = Triples(own, sweep.array.triples, of_all, dropped)
         return planned
 
     def plans(self) -> dict[str, Any]:
         """What a worker process tells the one that reports: it alone has planned the cases."""
         return {
             "families": self.families,
-            "triples": {name: list(pair) for name, pair in self.summary.triples.items()},
-            "dropped": dict(self.summary.dropped),
+            "elsewhere": self.elsewhere,
+            "triples": {name: asdict(of_layer) for name, of_layer in self.summary.triples.items()},
             "deselected": dict(self.summary.deselected),
             "selected": self.selected,
             "busy": time.process_time(),
@@ -110,19 +125,27 @@ class Run:
     def take_plans(self, plans: Mapping[str, Any]) -> None:
         """Every worker has the same plans, so those of one are enough; but each was busy for itself."""
         self.workers_busy += plans["busy"]
-        self.families = plans["families"]
-        self.summary.triples = {name: tuple(pair) for name, pair in plans["triples"].items()}
-        self.summary.dropped = Counter(plans["dropped"])
+        self.families, self.elsewhere = plans["families"], plans["elsewhere"]
+        self.summary.triples = {name: Triples(**of_layer) for name, of_layer in plans["triples"].items()}
         self.summary.deselected = Counter(plans["deselected"])
         self.selected = plans["selected"]
+
+    def begin(self, expected: Sequence[str], asked: Sequence[str], asked_for_all: bool) -> None:
+        """The cases that will run are known; from now on what they give is kept on disk, if at all."""
+        self.expected, self.asked, self.asked_for_all = list(expected), list(asked), asked_for_all
+        if self.options.report is not None:
+            self.journal = Journal(self.options.report, self.content())
 
     def add(self, record: dict, outcome: str) -> None:
         self.records.append({**record, "outcome": outcome})
         self.summary.add(record, outcome)
+        if self.journal is not None:
+            self.journal.add(self.records[-1])
 
     def finish(self, whole: bool, stopped: bool) -> None:
-        """Find what is wrong with the run as a whole; `whole`: nothing was selected by hand or left out."""
-        if self.families and not sum(self.families.values()):
+        """Find what is wrong with the run as a whole; `whole`: nothing was left out, by hand or by an
+        option.  A shard is not judged so, but what it merges into."""
+        if self.families and not sum(self.families.values()) and not self.elsewhere:
             names = ", ".join(self.families)
             self.errors.append(
                 f"no case to run: {self._what()} reaches no layer of the families {names} under these "
@@ -133,14 +156,9 @@ class Run:
             self.errors.append(
                 f"{missing} of {self.selected} cases gave no result: a crash, or an error of the suite"
             )
-        compared = [record for record in self.records if not record["rejection"]]
-        if compared and not self.summary.totals["elements"]:
-            self.errors.append("no element was compared in the whole run")
-        for layer, untested in _untested(self.records).items():
-            self.errors.append(
-                f"{layer}: all {untested} exact cases are untested: mostly zeros, mend their data"
-            )
-        self.whole = whole and not missing
+        if self.options.shard is None:
+            self.errors += errors_of(self.records)
+        self.whole = whole and not missing and self.options.shard is None
         if self.whole:
             self.errors += self.stale(hardware=False)
 
@@ -155,27 +173,47 @@ class Run:
 
     def stale(self, hardware: bool) -> list[str]:
         """Ledger entries that matched cases of this run none of which failed."""
-        explained = {name for record in self.records for name in record["deviations"]}
-        return [
-            f"ledger entry {entry.name!r} matched cases, and none of them fails any more: mend or remove it"
-            for entry in dict.fromkeys(entry for entries in self.entries.values() for entry in entries)
-            if entry.hardware == hardware
-            and entry.name not in explained
-            and any(entry.matches(record["id"]) for record in self.records)
-        ]
+        entries = (entry for entries in self.entries.values() for entry in entries)
+        return stale_entries(entries, self.records, hardware)
 
     def warnings(self) -> list[str]:
         """What somebody should look at, and no reason to fail."""
         seen = [entry for name, entry in self.known().items() if name in self.summary.deviations]
         return deviations.overdue(seen, date.today()) + (self.stale(hardware=True) if self.whole else [])
 
+    def write(self) -> None:
+        """The report, if one was asked for."""
+        if self.journal is not None:
+            self.journal.close(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """What a report holds: of which suite it is, which of its cases ran where, and what they gave."""
+        return {"suite": self.header(), "parts": [self._part()], **self.summary.content(self.records)}
+
+    def _part(self) -> dict[str, Any]:
+        wall, busy = time.perf_counter() - self.started, self.workers_busy or time.process_time()
+        shard = self.options.shard
+        return {
+            "file": "",
+            "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
+            "devices": list(self.options.devices),
+            "asked": self.asked,
+            "asked_for_all": self.asked_for_all,
+            "torch": torch.__version__,
+            "planned": len(self.expected),
+            "unfinished": journal.unfinished(self.expected, self.records),
+            "time": {"processes": self.processes, "wall": wall, "busy": busy},
+        }
+
     def header(self) -> dict[str, Any]:
         options = self.options
         return {
+            "code": journal.suite_code(),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "processor": torch.backends.cpu.get_cpu_capability(),
             "candidate": options.candidate,
+            "candidate_code": self.candidate_code,
             "devices": list(options.devices),
             "sweep": options.sweep,
             "dtype": options.dtype,
@@ -259,8 +297,8 @@ class Planned:
         return Judgement(unexpected, (*judgement.explained_by, *explained), judgement.not_met)
 
 
-def _untested(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Layers whose every case of the exact tier is mostly zeros."""
-    exact = Counter(record["layer"] for record in records if record["tier"] == "exact")
-    untested = Counter(record["layer"] for record in records if record["untested"])
-    return {layer: count for layer, count in exact.items() if untested[layer] == count}
+def _code_of(candidate: str) -> str | None:
+    """A fingerprint of a candidate that is a file."""
+    if not candidate.endswith(".py"):
+        return None
+    return hashlib.sha256(Path(candidate).read_bytes()).hexdigest()[:12]
