@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refimpl.error_bounds import Bounded, Contract, Products, grid, multilinear
-from refimpl.pooling import chosen_gradient, least, maximum, total, total_gradient
+from refimpl.pooling_taps import chosen_gradient, least, maximum, total, total_gradient
 from refimpl.shapes import batched, lift, lower
 from refimpl.taps import Kernel, float_array, zeros_like_kind
 
