@@ -153,11 +153,12 @@ def closing(layers: Sequence[Layer], apart: Apart, seconds: float, seed: int) ->
         sum(count) for count in zip(*((layer.cases, len(layer.different)) for layer in layers), strict=True)
     )
     refused, elements = sum(layer.refused for layer in layers), sum(layer.elements for layer in layers)
+    unbounded = sum(layer.unbounded for layer in layers)
     known = {name for layer in layers for name in layer.known}
     return [
         "",
         f"{cases:,} generated cases of {len(layers)} layers, {different:,} of them different, {elements:,} "
-        f"elements compared; {refused:,} more were refused by the reference",
+        f"elements compared; {refused:,} more refused by the reference, {unbounded:,} of infinite bounds",
         f"known deviations: {sum(layer.known.total() for layer in layers):,} times, {len(known)} entries",
         f"findings: {sum(len(layer.findings) for layer in layers)}, and "
         f"{sum(layer.again.total() for layer in layers):,} failures like them",

@@ -240,12 +240,12 @@ def _gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean
     var = np.full(shape, var) if absent else np.asarray(var)
     if (var < 0).any():
         raise ValueError("gaussian_nll_loss: var has negative entries; needed are numbers of at least 0")
-    mismatches = [own for own, size in zip(shape, var.shape, strict=False) if own != size]
+    others = [size for own, size in zip(shape, var.shape, strict=False) if own != size]
     if var.shape == shape[:-1] != shape:
         return _SqueezedVariance(
             "gaussian_nll", (input, target, var[..., None]), (eps, bool(full)), named_reduction(reduction)
         )
-    if var.shape != shape and (var.ndim != len(shape) or len(mismatches) != 1):
+    if var.shape != shape and (var.ndim != len(shape) or sum(others) != 1):
         raise ValueError(
             f"gaussian_nll_loss: var has shape {var.shape}; needed is that of input, {shape}, or "
             "with one axis of 1"

@@ -9,6 +9,10 @@ import numpy as np
 from refimpl.error_bounds import FLOATS, UNINFORMATIVE_SHARE, Bounded, SuiteError
 
 
+class Unbounded(SuiteError):
+    """A bound that has grown beyond float64, as those of many times and layers do."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """What a comparison found in one tensor.
@@ -58,7 +62,7 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
     expected, bound = bounded.value, bounded.error
     finite = np.isfinite(expected)
     if not np.isfinite(bound[finite]).all() or (bound < 0).any():
-        raise SuiteError(
+        raise (Unbounded if (bound[finite] >= 0).all() else SuiteError)(
             f"{name}: a bound is NaN, infinite or negative at a finite value; the suite must mend its bound"
         )
     right, error, ratio = _judged(actual, bounded, finite)

@@ -21,6 +21,7 @@ from hypothesis.errors import Flaky, Unsatisfiable
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import Case
 from parity_tests.harness.checks import run_checks
+from parity_tests.harness.compare import Unbounded
 from parity_tests.harness.findings import ParityError, Tally, Verdict
 from parity_tests.harness.generated import generated
 from parity_tests.harness.isolate import Lost, Worker, candidate_of, lost_verdict, spec_of
@@ -67,12 +68,14 @@ class Layer:
     """What became of the cases of one layer.
 
     cases  tried by the candidate, `different` of them     refused  by the reference, hence no cases
+    unbounded  no cases either: so many times or layers that the bound is infinite
     known  failures that the ledger knows                  again    failures like one found before
     """
 
     cases: int = 0
     different: set[str] = field(default_factory=set)
     refused: int = 0
+    unbounded: int = 0
     elements: int = 0
     known: Counter = field(default_factory=Counter)
     again: Counter = field(default_factory=Counter)
@@ -194,6 +197,9 @@ class _Batch:
         for case in ways:
             try:
                 verdict = self.attempt(self.spec, case, self.candidate, self.run.options.precision)
+            except Unbounded:
+                self.layer.unbounded += int(self.found is None)
+                hypothesis.reject()
             except Exception as error:  # a fault of the suite is a finding like any other
                 message = f"the suite raised {type(error).__name__}: {error}"
                 place = "; ".join(getattr(error, "__notes__", ()))  # of the worker
