@@ -20,7 +20,8 @@ from refimpl.bounded import finite_where
 from refimpl.error_bounds import FLOATS, Bounded, Contract, gamma, round_to
 from refimpl.floats import outward
 from refimpl.module import Module
-from refimpl.pooling import output_size, total, total_gradient
+from refimpl.pooling import output_size
+from refimpl.pooling_taps import total, total_gradient
 from refimpl.regions import RegionMaxima, RegionPool, regions
 from refimpl.shapes import per_axis
 from refimpl.taps import Kernel
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 STORED_STEPS = "stored steps"
+FULL_WINDOWS = "full windows"
 
 _total = Kernel(regions, total)
 _total_gradient = Kernel(regions, total_gradient)
@@ -73,6 +75,9 @@ class PowerSums(RegionPool):
     def __init__(self, name: str, rank: int, input: Any, p: float, find: _Find):
         super().__init__(name, rank, input, find)
         self.p = p
+        sizes = [last - first for first, last in zip(self.geometry.first, self.geometry.last, strict=True)]
+        size = sizes[0][0][:, None, None] * sizes[1][0][:, None] * sizes[2][0]
+        self.full = (math.prod(find.kernel) / size) ** (1.0 / p)
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         output = np.zeros((*self.input.shape[:2], *self.geometry.outputs))
@@ -103,21 +108,30 @@ class PowerSums(RegionPool):
         'stored steps' is the contract of an implementation made of tensor operations, each of which stores
         in T, its exponent as well: power, average, product with the size, root; and backwards power, product
         with 1/p, product with the upstream gradient, product with the size, every addition, power, product
-        with p."""
+        with p.  'full windows' is that of one that counts a window of k elements, of which ceil_mode lets all
+        but m hang over, as a full one: averages times k, so that its root is (k / m)^(1/p) times as large."""
         steps = _steps(contract)
         up, input = contract.exact(self.up(grad_output, self.output_shape)), contract.exact(self.input)
         sums = steps(self._added(self._sums, steps(_power(input, self.p), 1), 1, 0.0), 2)
-        slopes = _without(sums.value == 0, steps(_power(sums, 1.0 / self.p - 1.0), 2))
-        each_stored = 0.0 if contract.algorithm != STORED_STEPS else FLOATS[contract.store].roundoff
+        slopes = self._root(_without(sums.value == 0, steps(_power(sums, 1.0 / self.p - 1.0), 2)))
+        each_stored = FLOATS[contract.store].roundoff if _stores_steps(contract) else 0.0
         shares = self._added(self._shares, steps(slopes * up, 2), 0, each_stored)
         idle = self._shares((sums.value != 0) * 1.0) == 0
         gradient = _without(idle, shares * steps(_power(input, self.p - 1.0), 2))
-        found = {"output": _power(sums, 1.0 / self.p), "grad_input": gradient}
+        found = {"output": self._root(_power(sums, 1.0 / self.p)), "grad_input": gradient}
         loops = {"output": self.output(), "grad_input": self.gradient(grad_output)}
         return {
             name: _down(self, result.store()).agreeing(loops[name], f"{self.name} {name}")
             for name, result in found.items()
         }
+
+    def _root(self, numbers: Bounded) -> Bounded:
+        """Roots, where a contract counts windows as full: anything up to (k / m)^(1/p) times as large."""
+        if FULL_WINDOWS not in numbers.contract.algorithm:
+            return numbers
+        more = np.abs(self.full - 1.0) * (np.abs(numbers.value) + numbers.error)
+        error = np.where(self.full == 1, numbers.error, outward(numbers.error + more))
+        return replace(numbers, error=finite_where(numbers.value, error))
 
     def _added(self, read: Callable, addends: Bounded, spared: int, stored: float) -> Bounded:
         """Sums of n terms: n roundings on each, or `spared` less, each in A and, with `stored`, in T as
@@ -142,7 +156,7 @@ def _power(base: Bounded, exponent: float) -> Bounded:
 
     power = base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"), spread)
     off = abs(float(round_to(base.contract.store, exponent)) - exponent)
-    if base.contract.algorithm != STORED_STEPS or off == 0:
+    if not _stores_steps(base.contract) or off == 0:
         return power
     with np.errstate(all="ignore"):  # x^(p + d) = x^p exp(d ln x), x anywhere within its error
         size = np.abs(base.value)
@@ -152,9 +166,13 @@ def _power(base: Bounded, exponent: float) -> Bounded:
     return replace(power, error=finite_where(power.value, error))
 
 
+def _stores_steps(contract: Contract) -> bool:
+    return STORED_STEPS in contract.algorithm
+
+
 def _steps(contract: Contract) -> Callable[[Bounded, int], Bounded]:
     """So many stores in T of numbers of this size, where a contract says that every step is stored."""
-    kind, stored = FLOATS[contract.store], contract.algorithm == STORED_STEPS
+    kind, stored = FLOATS[contract.store], _stores_steps(contract)
 
     def store(numbers: Bounded, times: int) -> Bounded:
         if not stored:
@@ -253,7 +271,7 @@ class _LPPool(Module):
 
     Formula, shapes, error, what it raises: `lp_pool{rank}d`.  Source: torch.nn.LPPool{rank}d."""
 
-    algorithms = (STORED_STEPS,)
+    algorithms = (STORED_STEPS, FULL_WINDOWS, f"{STORED_STEPS}, {FULL_WINDOWS}")
     rank: int
 
     def __init__(self, norm_type, kernel_size, stride=None, ceil_mode=False):

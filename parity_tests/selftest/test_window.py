@@ -335,3 +335,14 @@ def test_steps_that_are_stored_include_the_exponent():
     weak = layer.bounded(replace(strict, algorithm="stored steps"), (x,), (x,))["output"]
     assert (np.abs(found - x) <= weak.error).all()
     assert (np.abs(found - x) > layer.bounded(strict, (x,), (x,))["output"].error).any()
+
+
+def test_full_windows_are_wider_only_where_a_window_hangs_over():
+    """Of five elements the last is alone in its window of two: counted as full, its root is sqrt(2) times."""
+    layer, strict, x = window.LPPool1d(2, 2, ceil_mode=True), strictest("float64"), np.full((1, 1, 5), 3.0)
+    narrow, wide = (
+        layer.bounded(replace(strict, algorithm=name), (x,), (np.ones((1, 1, 3)),))["output"].error[0, 0]
+        for name in ("direct", "full windows")
+    )
+    assert (narrow[:2] == wide[:2]).all()
+    within(wide[2], 3 * (math.sqrt(2) - 1), 4 * narrow.max())
