@@ -141,6 +141,14 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
         for layout in ("contiguous", *layouts(rank)[4:])
     ]
     if not transposed:
+        wide = {"in_channels": 16, "out_channels": 16, "kernel_size": 4, "stride": 2}
+        corners.append(
+            Corner(
+                "taps_of_padding_alone",
+                built=Built({**wide, "padding": 3 if rank == 1 else 2}, ((1, 16, *(1,) * rank),)),
+                dtypes=("float32", "bfloat16"),
+            )
+        )
         size = (3, 2, *_SIZE[rank])
         grouped = {"padding": "same", "dilation": 2, "groups": "two", "kernel": _KERNEL[rank][2]}
         corners += [
