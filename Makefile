@@ -5,6 +5,7 @@ PYTHON3 ?= python3
 VENV ?= .venv
 WORKERS ?= auto
 PYTEST_ARGS ?=
+STRENGTH_ARGS ?=
 FUZZ_CASES ?= 10000
 FUZZ_SEED ?= 0
 FUZZ_ARGS ?=
@@ -21,7 +22,7 @@ PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # The stamp's name holds the requirement, so another TORCH is another stamp and installs anew.
 STAMP := $(VENV)/.installed-$(shell printf '%s' '$(TORCH)' | tr -c 'A-Za-z0-9.' '_')
 
-.PHONY: help parity test quick full fuzz bench readme lint wheel-test clean
+.PHONY: help parity test quick full fuzz bench strength readme lint wheel-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ fuzz: $(STAMP) ## try generated cases beyond every sweep, and shrink those that 
 
 bench: $(STAMP) ## time the references beside torch, and the harness itself (one process, nothing else running)
 	$(PYTHON) -m pytest parity_tests/benchmarks/bench_*.py $(PYTEST_ARGS)
+
+strength: $(STAMP) ## show what the suite catches: published bugs, beside others' tolerances; tables go to .parity
+	$(PYTHON) -m parity_tests.strength $(STRENGTH_ARGS)
 
 readme: $(STAMP) ## write the generated table of layers into README.md
 	$(PYTHON) -m parity_tests.harness.readme

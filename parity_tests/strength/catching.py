@@ -34,11 +34,16 @@ class Catch:
     message: str = ""
 
 
+@lru_cache(maxsize=200)
+def _cases(spec: LayerSpec, options: RunOptions) -> tuple[Case, ...]:
+    return sweep_of(spec, options).cases
+
+
 def small_cases(spec: LayerSpec, candidate: Eager, options: RunOptions | None = None) -> list[Case]:
     """A layer's cases that a candidate reaches, without those of real size; rows and corners in turn."""
     cases = [
         case
-        for case in sweep_of(spec, options or RunOptions()).cases
+        for case in _cases(spec, options or RunOptions())
         if not case.name.startswith("network_") and candidate.reaches(spec, case)
     ]
     rows, corners = ([case for case in cases if bool(case.name) == named] for named in (False, True))

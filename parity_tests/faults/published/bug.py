@@ -54,6 +54,18 @@ def with_own_gradient(
     return with_gradient(function, lambda g, tensors, right: [gradient(g, tensors[0], right[0])])
 
 
+class ValueOf(torch.autograd.Function):
+    """The first tensor, with the gradient of the second."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
+        return None, upstream[0]
+
+
 def on_gradient(tensor: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The tensor; the gradient that comes back through it is changed on its way."""
     if tensor is None or not tensor.requires_grad:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch.nn import functional
@@ -11,6 +10,7 @@ from torch.nn import functional
 from parity_tests.faults.normalization import RIGHT, batch_norm, move
 from parity_tests.faults.published.bug import (
     PublishedBug,
+    ValueOf,
     bug,
     in_storage_order,
     is_channels_last,
@@ -40,25 +40,13 @@ def _parameters_of_the_other_layout(input, mean, var, weight=None, bias=None, tr
     return output if bias is None else output + bias[channel]
 
 
-class _ValueOf(torch.autograd.Function):
-    """The first tensor, with the gradient of the second."""
-
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
-        return None, upstream[0]
-
-
 def _gradient_of_misread_input(input, mean, var, weight=None, bias=None, training=False, *rest):
     copies = [None if running is None else running.clone() for running in (mean, var)]
     right = functional.batch_norm(input, mean, var, weight, bias, training, *rest)
     if not is_channels_last(input):
         return right
     read = in_storage_order(input.detach()) + (input - input.detach())
-    return _ValueOf.apply(right, functional.batch_norm(read, *copies, weight, bias, training, *rest))
+    return ValueOf.apply(right, functional.batch_norm(read, *copies, weight, bias, training, *rest))
 
 
 def _statistics_in_the_inputs_dtype(input, mean, var, weight=None, bias=None, training=False, *rest):

@@ -13,7 +13,14 @@ import torch
 from torch.nn import functional
 
 from parity_tests.faults.plain_pooling import Window, average, first_maximum, maximum, right_divisor
-from parity_tests.faults.published.bug import PublishedBug, bug, is_channels_last, on_gradient, without_offset
+from parity_tests.faults.published.bug import (
+    PublishedBug,
+    ValueOf,
+    bug,
+    is_channels_last,
+    on_gradient,
+    without_offset,
+)
 
 AVG, MAX = ("avg_pool1d", "avg_pool2d", "avg_pool3d"), ("max_pool1d", "max_pool2d", "max_pool3d")
 
@@ -149,19 +156,7 @@ def _arguments_turned(n, size, k, s, p, include, window, axis):
 
 def _gradient_of_whole_kernels(rank, input, *args):
     right, wrong = average(rank, input, *args), _divided(_whole_kernel)(rank, input, *args)
-    return _ValueOf.apply(right, wrong)
-
-
-class _ValueOf(torch.autograd.Function):
-    """The first tensor, with the gradient of the second."""
-
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
-        return None, upstream[0]
+    return ValueOf.apply(right, wrong)
 
 
 def _extra_window(rank, input, kernel_size, stride, padding=0, ceil_mode=False, include=True, override=None):

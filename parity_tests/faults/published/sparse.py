@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from parity_tests.faults.published.bug import PublishedBug, bug
+from parity_tests.faults.published.bug import PublishedBug, ValueOf, bug
 
 _NAMES = list(inspect.signature(functional.embedding_bag).parameters)
 
@@ -34,19 +34,6 @@ class _NegativeIsNothing(torch.nn.EmbeddingBag):
         return super().forward(input, *args, **kwargs)
 
 
-class _AnyOrderOfOffsets(torch.nn.EmbeddingBag):
-    """Offsets that decrease are not refused: such bags are empty."""
-
-    def forward(self, input: torch.Tensor, offsets: Any = None, *args: Any) -> torch.Tensor:
-        if offsets is not None and offsets.dim() == 1 and not offsets.is_floating_point():
-            legal = offsets.numel() == 0 or (
-                offsets[0] == 0 and 0 <= offsets.min() <= offsets.max() <= len(input)
-            )
-            if legal:
-                offsets = offsets.sort().values
-        return super().forward(input, offsets, *args)
-
-
 class _BeyondTheTableIsZero(torch.nn.Embedding):
     """An index as large as the table gives zeros."""
 
@@ -66,22 +53,10 @@ def _mean_of_no_bag(given: dict[str, Any]) -> torch.Tensor | None:
     return functional.embedding_bag(**given) / 0
 
 
-class _ValueOf(torch.autograd.Function):
-    """The first tensor, with the gradient of the second."""
-
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: torch.Tensor) -> Any:
-        return None, upstream[0]
-
-
 def _gradient_of_the_mean(given: dict[str, Any]) -> torch.Tensor | None:
     if given.get("mode") != "max":
         return None
-    return _ValueOf.apply(
+    return ValueOf.apply(
         functional.embedding_bag(**given),
         functional.embedding_bag(**given | {"mode": "mean", "max_norm": None}),
     )
@@ -94,13 +69,6 @@ BUGS: tuple[PublishedBug, ...] = (
         "EmbeddingBag",
         "a negative index gives zeros instead of an error",
         {"EmbeddingBag": _NegativeIsNothing},
-    ),
-    bug(
-        "bag_offsets_in_any_order",
-        "pytorch/pytorch#55549",
-        "EmbeddingBag",
-        "offsets that decrease are accepted",
-        {"EmbeddingBag": _AnyOrderOfOffsets},
     ),
     bug(
         "mean_of_a_single_empty_bag",
