@@ -163,7 +163,7 @@ def closing(layers: Sequence[Layer], apart: Apart, seconds: float, seed: int) ->
         f"findings: {sum(len(layer.findings) for layer in layers)}, and "
         f"{sum(layer.again.total() for layer in layers):,} failures like them",
         f"time {seconds:.0f} s, {cases / seconds:.0f} cases a second; the candidate's process was started "
-        f"{apart.worker.starts} times; {apart.elsewhere} crashes did not come again in a new one",
+        f"{apart.worker.starts} times; {apart.elsewhere} crashes and hangs did not come again in a new one",
         f"seed {seed}: the same seed gives the same cases",
     ]
 

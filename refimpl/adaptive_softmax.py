@@ -184,6 +184,8 @@ class AdaptiveLogSoftmaxWithLoss(Module):
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
         """With a target those of output and loss, without one that of log_prob."""
         rows = np.shape(inputs[0])[:-1]
+        if len(inputs) == 2:
+            _checked(self, *inputs)
         return (rows, ()) if len(inputs) == 2 else ((*rows, self.n_classes),)
 
     def _backward(self, grad_outputs: tuple, *inputs: Any) -> tuple[tuple, dict[str, np.ndarray]]:
@@ -260,6 +262,10 @@ def _checked(layer: AdaptiveLogSoftmaxWithLoss, input: Any, target: Any) -> tupl
         raise RuntimeError(
             f"AdaptiveLogSoftmaxWithLoss: input {input.shape}, target {target.shape}; needed are "
             "(N, in_features) and (N), or (in_features) and ()"
+        )
+    if input.shape[-1] != layer.in_features:
+        raise RuntimeError(
+            f"AdaptiveLogSoftmaxWithLoss: input {input.shape}; needed are {layer.in_features} features"
         )
     if target.dtype.kind not in "iu" or ((target < 0) | (target >= layer.n_classes)).any():
         raise RuntimeError(

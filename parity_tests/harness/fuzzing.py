@@ -94,10 +94,10 @@ def try_here(spec: LayerSpec, case: Case, candidate: Eager, precision: str) -> V
 
 
 class Apart:
-    """`try_here` in a worker, where a crash is a verdict like another.
+    """`try_here` in a worker, where a crash or a hang is a verdict like another.
 
-    A call that writes where it must not may end the process in a later case: a crash that does not come
-    again in a new process is not this case's, and only counted."""
+    A call that writes where it must not may end the process, or stop it for good, in a later case: a loss
+    that does not come again in a new process is not this case's, and only counted."""
 
     def __init__(self, worker: Worker):
         self.worker = worker
@@ -105,11 +105,8 @@ class Apart:
 
     def __call__(self, spec: LayerSpec, case: Case, candidate: Eager, precision: str) -> Verdict | None:
         where = spec.family, spec.name, case, candidate.name, candidate.device, precision
-        try:
+        with suppress(Lost):
             return self.worker.call(_try, *where)
-        except Lost as lost:
-            if lost.how == "hang":
-                return lost_verdict(spec, case, lost)
         try:
             verdict = self.worker.call(_try, *where)
         except Lost as lost:
