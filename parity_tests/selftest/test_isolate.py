@@ -8,10 +8,11 @@ import time
 import pytest
 
 from parity_tests.harness.candidates import Eager
-from parity_tests.harness.cases import sweep_of
+from parity_tests.harness.cases import crashing, sweep_of
 from parity_tests.harness.checks import run_checks
 from parity_tests.harness.isolate import Lost, Worker, checked
 from parity_tests.harness.options import RunOptions
+from parity_tests.harness.run import Run
 from parity_tests.selftest.sessions import conformance, here, python
 from parity_tests.specs import spec_named
 
@@ -104,6 +105,18 @@ worker.stop()
 def test_script_is_not_run_again_in_the_child(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     assert python(tmp_path, "script.py").stdout.split() == ["started", "2"]
+
+
+def test_cases_that_crash_are_beside_the_sweep_and_only_for_a_child():
+    run = Run(RunOptions(devices=("cpu",)))
+    run.worker = Worker(seconds=30.0)
+    spec = spec_named("MaxPool2d")
+    cases = crashing(spec, run.options)
+    assert cases and not {*cases} & {*sweep_of(spec, run.options).cases}
+    assert {*cases} <= {planned.case for planned in run.plan("pooling")}
+    verdicts = [run.checked(spec, case, run.candidates[0]) for case in cases]
+    assert run.worker.starts >= 1 and all(verdict.errors for verdict in verdicts)
+    run.worker.stop()
 
 
 CANDIDATES = {
