@@ -9,6 +9,8 @@ STRENGTH_ARGS ?=
 FUZZ_CASES ?= 10000
 FUZZ_SEED ?= 0
 FUZZ_ARGS ?=
+REPORTS ?= shard-*.json*
+MERGED ?= report.json
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -22,7 +24,7 @@ PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # The stamp's name holds the requirement, so another TORCH is another stamp and installs anew.
 STAMP := $(VENV)/.installed-$(shell printf '%s' '$(TORCH)' | tr -c 'A-Za-z0-9.' '_')
 
-.PHONY: help parity test quick full fuzz bench strength readme lint wheel-test clean
+.PHONY: help parity test quick full fuzz merge bench strength readme lint wheel-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +33,7 @@ help: ## show this list
 	@echo "  PYTHON3=$(PYTHON3)         the Python that makes $(VENV), 3.11 or later"
 	@echo "  WORKERS=$(WORKERS)            processes to run the cases on; 0 runs them in pytest's own"
 	@echo "  PYTEST_ARGS='...'       passed on, e.g. PYTEST_ARGS='-k Conv2d --device cpu'"
+	@echo "  REPORTS='$(REPORTS)'  MERGED=$(MERGED)   what make merge reads and writes"
 	@echo "  FUZZ_CASES=$(FUZZ_CASES)  FUZZ_SEED=$(FUZZ_SEED)  FUZZ_ARGS='...'   e.g. FUZZ_ARGS='--families pooling'"
 
 parity: $(STAMP) ## verify the installed torch and print the table (the main job)
@@ -53,6 +56,9 @@ bench: $(STAMP) ## time the references beside torch, and the harness itself (one
 
 strength: $(STAMP) ## show what the suite catches: published bugs, beside others' tolerances; tables go to .parity
 	$(PYTHON) -m parity_tests.strength $(STRENGTH_ARGS)
+
+merge: ## make one report of those of shards and devices; needs Python alone, no torch
+	$(firstword $(wildcard $(PYTHON)) $(PYTHON3)) -m parity_tests merge $(REPORTS) -o $(MERGED)
 
 readme: $(STAMP) ## write the generated table of layers into README.md
 	$(PYTHON) -m parity_tests.harness.readme
