@@ -31,9 +31,16 @@ class Eager:
     """torch.nn as installed, called eagerly on one device."""
 
     name = "eager"
+    gradients = True  # whether it gives any
+    keeps_layouts = True  # whether it promises the memory formats that torch.nn promises
+    costly = False  # whether a case takes seconds, so that a sweep has to do with few
 
     def __init__(self, device: str = "cpu"):
         self.device = device
+
+    def script(self, case: Case) -> str:
+        """Lines of a repro script that wrap its `invoke`, so that it calls the layer as `run` does."""
+        return ""
 
     def reaches(self, spec: LayerSpec, case: Case) -> bool:
         """Whether a case exercises this candidate at all."""
@@ -47,7 +54,8 @@ class Eager:
         """A neighbour's call; then forward, gradients, buffers, evaluation, a second call."""
         self._call_neighbour(spec, case, data)
         inputs = self._inputs(case, data)
-        recorded = case.mode != "inference"  # torch takes other paths where no gradient will be asked for
+        # torch takes other paths where no gradient will be asked for
+        recorded = self.gradients and case.mode != "inference"
         with self.standing_in(spec, case), torch.set_grad_enabled(recorded):
             layer, tensors = self._layer(spec, case, data)
             outputs = self._call(spec, layer, case, inputs)

@@ -1,4 +1,4 @@
-"""From what `--candidate` names to a candidate: 'eager', a Python file, or a module."""
+"""From what `--candidate` names to a candidate: one of `NAMED`, a Python file, or a module."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ from typing import Any
 import torch
 
 from parity_tests.harness.candidates import Eager, StandIns
+from parity_tests.harness.compiled import Compiled, Inductor
 from parity_tests.harness.options import OptionError
+from parity_tests.harness.transformed import Inference, Vmap
+
+NAMED: Mapping[str, Callable[[str], Eager]] = {
+    "eager": Eager,
+    "aot_eager": lambda device: Compiled("aot_eager", device),
+    "inductor": Inductor,
+    "inference": Inference,
+    "vmap": Vmap,
+}
 
 
 def make_candidate(name: str, device: str) -> Eager:
     """The candidate of that name on a device.  Raises OptionError when it cannot be had."""
-    if name == "eager":
-        return Eager(device)
+    if name in NAMED:
+        return NAMED[name](device)
     module = _load_file(Path(name)) if name.endswith(".py") else _load_module(name)
     return StandIns(name, public_names(module), device)
 
@@ -76,8 +86,8 @@ def _load_module(name: str) -> Any:
         found = None
     if found is None:
         raise OptionError(
-            f"--candidate {name!r} is neither 'eager', nor a file ending in .py, nor a module that can be "
-            "found; give one of these"
+            f"--candidate {name!r} is none of {', '.join(NAMED)}, nor a file ending in .py, nor a module "
+            "that can be found; give one of these"
         )
     return _imported(lambda: importlib.import_module(name), name)
 

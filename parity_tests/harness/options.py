@@ -31,6 +31,7 @@ class RunOptions:
     layout: str | None = None
     sweep: str = "default"
     cases: int | None = None
+    minutes: int | None = None
     shard: tuple[int, int] | None = None  # (i, n): the i-th of n, from 1
     seed: int = 0
     precision: str = "ieee"
@@ -51,6 +52,7 @@ class RunOptions:
             "seed": self.seed,
             "precision": self.precision,
             "known deviations": "ignored" if self.ignore_known else "expected to fail",
+            "minutes": "no limit" if self.minutes is None else str(self.minutes),
             "cases run in": "a child process" if self.isolate else "this process",
         }
         return ["parity: " + "  ".join(f"{name} {value}" for name, value in shown.items())]
@@ -62,7 +64,8 @@ def add_options(add: Any) -> None:
         "--candidate",
         default="eager",
         metavar="NAME|FILE.py|MODULE",
-        help="implementation under test: eager (default), or a file or module whose public functions and "
+        help="implementation under test: eager (default), aot_eager or inductor (torch.compile), inference "
+        "(torch.inference_mode), vmap (sample by sample), or a file or module whose public functions and "
         "classes stand in for those of the same name in torch.nn.functional and torch.nn",
     )
     add(
@@ -85,6 +88,12 @@ def add_options(add: Any) -> None:
         default=None,
         metavar="N",
         help="about N cases a layer at most; all pairs of axis values are kept, even if that takes more",
+    )
+    add(
+        "--minutes",
+        default=None,
+        metavar="N",
+        help="begin no case after so many minutes and count the others as not run (inductor: 30 by default)",
     )
     add(
         "--shard",
@@ -124,6 +133,7 @@ def parse(values: argparse.Namespace | Any, present: tuple[str, ...]) -> RunOpti
         layout=_one_of("--layout", values.layout, LAYOUTS),
         sweep=_one_of("--sweep", values.sweep, SWEEPS) or "default",
         cases=_number("--cases", values.cases, 1),
+        minutes=_number("--minutes", values.minutes, 1),
         shard=_shard(values.shard),
         seed=_number("--seed", values.seed, 0) or 0,
         precision=_one_of("--precision", values.precision, PRECISIONS) or "ieee",

@@ -8,6 +8,7 @@ are used.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from parity_tests.harness.run import Run
 
 CASE = re.compile(r"::test_parity\[(.+)\]$")  # the id of a conformance test
+PROGRESS = 30.0  # seconds between two sentences about a costly candidate's progress
 CAUGHT = "caught"  # the property with which a test of the fault catalogue reports a catch
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 HOME = Path(__file__).parents[1]
@@ -58,7 +60,7 @@ def run_of(config: pytest.Config) -> Run:
             config.stash[RUN] = Run(parse(config.option, devices_present()))
         except OptionError as error:
             raise pytest.UsageError(str(error)) from error
-        config.pluginmanager.register(Collector(config.stash[RUN]), "parity-collector")
+        config.pluginmanager.register(Collector(config.stash[RUN], config), "parity-collector")
     return config.stash[RUN]
 
 
@@ -105,8 +107,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 class Collector:
     """Takes the record of every case out of its test report, in the process that reports."""
 
-    def __init__(self, run: Run):
-        self.run = run
+    def __init__(self, run: Run, config: pytest.Config):
+        self.run, self.config = run, config
+        self.told = run.started
         self.workers: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -114,6 +117,11 @@ class Collector:
         records: list[Any] = [value for name, value in report.user_properties if name == PROPERTY]
         for record in records if report.when == "call" else ():
             self.run.add(record, outcome)
+        if self.run.costly and time.perf_counter() - self.told > PROGRESS:
+            self.told = time.perf_counter()
+            terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+            if terminal is not None:
+                terminal.write_line(self.run.progress())
         if report.when == "call":
             caught: list[Any] = [value for name, value in report.user_properties if name == CAUGHT]
             self.run.caught += caught

@@ -96,8 +96,12 @@ class Summary:
     untested: list[str] = field(default_factory=list)
     triples: dict[str, Triples] = field(default_factory=dict)
     deselected: Counter = field(default_factory=Counter)
+    not_begun: Counter = field(default_factory=Counter)
 
     def add(self, record: Mapping[str, Any], outcome: str) -> None:
+        if record.get("not_run"):
+            self.not_begun[record["not_run"]] += 1
+            return
         row = self.rows.setdefault((record["layer"], record["device"]), Row(record["family"]))
         row.cases += 1
         row.failed += outcome == "failed"
@@ -216,7 +220,8 @@ def closing(
         feasible = sum(of_layer.feasible for of_layer in summary.triples.values())
         lines.append(f"covered {covered:,} of {feasible:,} feasible triples of axis values, {layers} layers")
     lines += [f"dropped: {count:,} combinations, {reason}" for reason, count in summary.dropped.most_common()]
-    lines += [f"not run: {count:,} cases, {reason}" for reason, count in summary.deselected.most_common()]
+    left_out = summary.deselected + summary.not_begun
+    lines += [f"not run: {count:,} cases, {reason}" for reason, count in left_out.most_common()]
     lines += _known(summary, entries)
     lines += _warnings(summary)
     return lines + _time(summary, processes, wall, busy)

@@ -103,7 +103,8 @@ def script(
         "@LAYER": _layer_lines(trial),
         "@INPUTS": ", ".join(names) + ",",
         "@COPIED": copied,
-        "@INVOKE": PLAIN if spec.invoke is None else inspect.getsource(spec.invoke),
+        "@INVOKE": (PLAIN if spec.invoke is None else inspect.getsource(spec.invoke))
+        + candidate.script(case),
         "@CALL": ", ".join(_given(case.call)),
         "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.truth.grad_outputs))),
         "@EVALUATED": str(any(comparison.name == "evaluated" for comparison in found)),

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +18,11 @@ import torch
 
 from parity_tests.harness import deviations, journal, report
 from parity_tests.harness.candidates import Eager
-from parity_tests.harness.cases import Case, crashing, sweep_of
+from parity_tests.harness.cases import Case, Sweep, crashing, sweep_of
 from parity_tests.harness.checks import run_checks
 from parity_tests.harness.coverage import absence, in_torch
 from parity_tests.harness.deviations import Deviation, Judgement
-from parity_tests.harness.findings import ParityError, Verdict
+from parity_tests.harness.findings import ParityError, Tally, Verdict
 from parity_tests.harness.isolate import Worker, checked
 from parity_tests.harness.journal import Journal
 from parity_tests.harness.loading import make_candidate
@@ -33,6 +33,8 @@ from parity_tests.harness.shards import share
 from parity_tests.harness.whole import errors_of, stale_entries
 from parity_tests.specs import family
 from parity_tests.specs.spec import LayerSpec
+
+COSTLY_MINUTES = 30  # after which a costly candidate begins no case, unless told otherwise
 
 
 class Run:
@@ -91,7 +93,7 @@ class Run:
         return self.planned[family_name]
 
     def _plan_layer(self, spec: LayerSpec) -> list[Planned]:
-        sweep, planned = sweep_of(spec, self.options), []
+        sweep, planned = self._sweep(spec), []
         every = (*sweep.cases, *crashing(spec, self.options))
         cases, reached = share(every, self.options.shard), set()
         if not in_torch(spec):
@@ -110,6 +112,33 @@ class Run:
             dropped = dict(sweep.array.dropped)
             self.summary.triples[spec.name] = Triples(own, sweep.array.triples, of_all, dropped)
         return planned
+
+    @property
+    def costly(self) -> bool:
+        return any(candidate.costly for candidate in self.candidates)
+
+    def _sweep(self, spec: LayerSpec) -> Sweep:
+        """The layer's sweep; for a costly candidate every axis value once, unless more was asked for."""
+        sweep = sweep_of(spec, self.options)
+        if not self.costly or self.options.cases is not None or self.options.sweep != "default":
+            return sweep
+        small = sweep_of(spec, replace(self.options, sweep="quick"))
+        left_out = (len(sweep.cases) - len(small.cases)) * len(self.candidates)
+        self.summary.deselected["too costly for this candidate; --cases N runs more"] += left_out
+        return small
+
+    def time_is_up(self) -> str:
+        """Why no further case is begun; '' while there is time."""
+        minutes = self.options.minutes or (COSTLY_MINUTES if self.costly else None)
+        if minutes is None or time.perf_counter() - self.started < 60 * minutes:
+            return ""
+        return f"the {minutes} minutes of the run were over; --minutes N gives more"
+
+    def progress(self) -> str:
+        """How far a run has come, in a sentence."""
+        done, failed = len(self.records), self.summary.totals["failed"]
+        minutes = (time.perf_counter() - self.started) / 60
+        return f"parity: {done} of {len(self.expected)} cases, {failed} failed, {minutes:.1f} minutes"
 
     def plans(self) -> dict[str, Any]:
         """What a worker process tells the one that reports: it alone has planned the cases."""
@@ -158,7 +187,7 @@ class Run:
             )
         if self.options.shard is None:
             self.errors += errors_of(self.records)
-        self.whole = whole and not missing and self.options.shard is None
+        self.whole = whole and not missing and self.options.shard is None and not self.costly
         if self.whole:
             self.errors += self.stale(hardware=False)
 
@@ -254,6 +283,12 @@ class Planned:
         """Run all checks; then fail, expect the failure, skip what tells nothing, or pass."""
         run, case, candidate = self.run, self.case, self.candidate
         options, started = run.options, time.process_time()
+        if reason := run.time_is_up():
+            nothing = Verdict(case, Tally(), [])
+            known = Judgement((), (), ())
+            record = report.record_of(nothing, known, self.spec.family, candidate.device, 0.0)
+            take_record(record | {"not_run": reason})
+            pytest.skip(f"not run: {reason}")
         verdict = run.checked(self.spec, case, candidate)
         seconds = max(time.process_time() - started, sum(verdict.seconds.values()))  # the worker's own too
         judgement = self.judge(verdict.errors)

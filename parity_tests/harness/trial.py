@@ -109,7 +109,7 @@ class Trial:
     def __init__(self, truth: Truth, candidate: Eager):
         self.truth, self.candidate = truth, candidate
         self.spec, self.case, self.clock = truth.spec, truth.case, truth.clock
-        self.reference, self.bounded = truth.reference, truth.bounded
+        self.reference = truth.reference
 
     @property
     def data(self) -> Data:
@@ -122,6 +122,13 @@ class Trial:
     @property
     def required(self) -> Contract:
         return self.truth.required
+
+    def bounded(self, contract: Contract) -> dict[str, Bounded]:
+        """See `Truth.bounded`; without gradients where the candidate gives none."""
+        results = self.truth.bounded(contract)
+        if self.candidate.gradients:
+            return results
+        return {name: result for name, result in results.items() if not name.startswith("grad_")}
 
     @cached_property
     def outcome(self) -> Outcome:
