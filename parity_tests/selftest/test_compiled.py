@@ -1,4 +1,4 @@
-"""Candidates that run torch in other ways: right ones are accepted, seeded faults are caught, time is kept."""
+"""Candidates that run torch in other ways: right ones are accepted, faults are caught, time is kept."""
 
 import pytest
 import torch
