@@ -33,6 +33,7 @@ def _corners() -> tuple[Corner, ...]:
             "antialias_same_length", (2, 3, 5, 8), scale_factor=(1.05, 1.1), mode="bilinear", antialias=True
         ),
         corner("area_of_a_volume", (2, 5, 7, 6, 9), size=(2, 4, 3), mode="area"),
+        corner("area_reduced_to_nothing", (1, 2, 1, 1), scale_factor=0.5, mode="area"),
         corner("linear_same_length_by_1_3", (1, 2, 3), scale_factor=1.3, mode="linear"),
         corner("bilinear_seven_by_1_5", (1, 2, 7, 7), scale_factor=1.5, mode="bilinear"),
         corner("two_to_257", (1, 2, 2), size=257),
