@@ -183,7 +183,8 @@ def _is_whole(config: pytest.Config, run: Run) -> bool:
         or any("::" in argument for argument in config.args)
     )  # fmt: skip
     narrowed = (options.dtype, options.layout, options.cases) != (None, None, None) or options.seed != 0
-    return not by_hand and not narrowed and options.sweep != "quick" and options.precision == "ieee"
+    narrowed = narrowed or options.sweep == "quick" or run.costly
+    return not by_hand and not narrowed and options.precision == "ieee"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

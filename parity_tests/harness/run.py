@@ -123,7 +123,8 @@ class Run:
         if not self.costly or self.options.cases is not None or self.options.sweep != "default":
             return sweep
         small = sweep_of(spec, replace(self.options, sweep="quick"))
-        left_out = (len(sweep.cases) - len(small.cases)) * len(self.candidates)
+        shares = [len(share(cases, self.options.shard)) for cases in (sweep.cases, small.cases)]
+        left_out = (shares[0] - shares[1]) * len(self.candidates)
         self.summary.deselected["too costly for this candidate; --cases N runs more"] += left_out
         return small
 
@@ -187,7 +188,8 @@ class Run:
             )
         if self.options.shard is None:
             self.errors += errors_of(self.records)
-        self.whole = whole and not missing and self.options.shard is None and not self.costly
+        unshortened = self.options.shard is None and not self.summary.not_begun
+        self.whole = whole and not missing and unshortened
         if self.whole:
             self.errors += self.stale(hardware=False)
 
@@ -227,7 +229,7 @@ class Run:
             "shard": None if shard is None else f"{shard[0]}/{shard[1]}",
             "devices": list(self.options.devices),
             "asked": self.asked,
-            "asked_for_all": self.asked_for_all,
+            "asked_for_all": self.asked_for_all and not self.summary.not_begun,
             "torch": torch.__version__,
             "planned": len(self.expected),
             "unfinished": journal.unfinished(self.expected, self.records),

@@ -100,6 +100,14 @@ def test_stale_entries_are_judged_where_everything_is_there(capsys, monkeypatch)
     assert code == 0 and "known deviation half-sums: 1 cases, worst 3 x the bound" in out
 
 
+def test_no_entry_is_stale_where_time_was_up_before_all_cases_ran(capsys, monkeypatch):
+    monkeypatch.setattr("parity_tests.harness.merge.ledger", lambda: entries("every = false"))
+    report("1.json", ["Conv2d-k1-float16"], shard=(1, 2))
+    report("2.json", ["Conv2d-k3-float16"], shard=(2, 2), records={"not_run": "the 1 minutes were over"})
+    code, out, _ = merged(capsys, "1.json", "2.json")
+    assert code == 0 and "not run: 1 cases, the 1 minutes were over" in out
+
+
 def test_layer_that_is_wholly_untested_is_judged_in_the_merged_report(capsys):
     untested = {"tier": "exact", "untested": ["output"]}
     for number in (1, 2):
