@@ -130,6 +130,7 @@ class Alignments(Call):
             targets.ndim not in (1, 2)
             or targets.shape[-1] < needed
             or (padded and len(targets) != len(self.lengths))
+            or (not padded and len(targets) > needed)
         ):
             raise RuntimeError(
                 f"ctc_loss: targets has shape {targets.shape}; needed is ({len(self.lengths)}, S) with S at "
