@@ -23,7 +23,7 @@ class Deviation:
     name          short, unique
     cases         regular expression that the whole case id matches
     checks        the checks that fail
-    candidate     name of the candidate, and `device` (without index)
+    candidate     regular expression for the candidate's name, and `device` (without index)
     torch         regular expression for torch's version
     worst         largest error / bound measured in the default sweep (inf: not a matter of numbers)
     cause         what is known of it
@@ -123,7 +123,7 @@ def in_force(
     return tuple(
         entry
         for entry in entries
-        if entry.candidate == candidate
+        if re.fullmatch(entry.candidate, candidate)
         and entry.device == device.split(":", maxsplit=1)[0]
         and re.fullmatch(entry.torch, torch_version)
     )

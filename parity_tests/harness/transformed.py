@@ -61,12 +61,14 @@ class Vmap(Eager):
         )
 
 
+REFUSED = ("RReLU",)  # by torch.func.vmap itself
 MAPPED = ("conv", "pooling", "padding", "linear", "activation", "softmax", "group_norm")
 
 
 def is_mapped(spec: LayerSpec, case: Case) -> bool:
     """Whether a case has one input whose first axis is a batch of samples that know nothing of each other."""
-    if spec.family not in MAPPED or len(case.shapes) != 1 or spec.invoke is not None or spec.is_function:
+    plain = spec.invoke is None and not spec.is_function and spec.name not in REFUSED
+    if spec.family not in MAPPED or not plain or len(case.shapes) != 1:
         return False
     shape, arguments = case.shapes[0], dict(case.arguments)
     rank = re.search(r"([123])d$", spec.name)

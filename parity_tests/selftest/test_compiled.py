@@ -7,6 +7,7 @@ from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import sweep_of
 from parity_tests.harness.checks import run_checks
 from parity_tests.harness.compiled import Compiled, Inductor, is_followed
+from parity_tests.harness.deviations import in_force, ledger
 from parity_tests.harness.loading import NAMED, make_candidate
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.report import closing
@@ -171,3 +172,12 @@ def test_costly_candidate_gets_a_small_sweep_and_counts_the_rest():
     assert isinstance(run.candidates[0], Inductor) and 5 < len(planned) < 50
     assert run.summary.deselected["too costly for this candidate; --cases N runs more"] > 100
     assert run.progress().startswith("parity: 0 of 0 cases, 0 failed")
+
+
+def test_ledger_may_name_several_candidates_at_once():
+    known = in_force(ledger(), "inductor", "cpu", "2.13.0")
+    assert {entry.name for entry in known} >= {
+        "compiled-ctc-loss",
+        "inductor-average-gradient-ceil-mode",
+    }
+    assert not any("compiled" in entry.name for entry in in_force(ledger(), "eager", "cpu", "2.13.0"))
