@@ -8,13 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import torch
-
 from parity_tests.faults.fault import Fault
 from parity_tests.harness.candidates import CandidateError, Eager, StandIns
 from parity_tests.harness.cases import Case, sweep_of
 from parity_tests.harness.checks import run_checks
-from parity_tests.harness.deviations import Deviation, in_force, judge, ledger
+from parity_tests.harness.deviations import judge, of_torch
 from parity_tests.harness.dropout_law import PROBABILITIES, check_dropout_training, training_case
 from parity_tests.harness.findings import ParityError
 from parity_tests.harness.options import RunOptions
@@ -50,14 +48,9 @@ def small_cases(spec: LayerSpec, candidate: Eager, options: RunOptions | None = 
     return [case for pair in itertools.zip_longest(rows, corners) for case in pair if case is not None]
 
 
-@lru_cache(maxsize=1)
-def _known() -> tuple[Deviation, ...]:
-    return in_force(ledger(), "eager", "cpu", torch.__version__)
-
-
 def unknown_of_torch(spec: LayerSpec, case: Case, errors: Sequence[ParityError]) -> list[ParityError]:
     """What is left of the errors without those that torch itself is known for, to the last digit."""
-    unexpected = judge(_known(), case.id, errors).unexpected
+    unexpected = judge(of_torch(spec.family), case.id, errors).unexpected
     if len(unexpected) == len(errors):
         return list(errors)
     own = {(error.check, error.message) for error in run_checks(spec, case, Eager()).errors}
