@@ -47,10 +47,11 @@ def region(y: int, size: int, outputs: int) -> tuple[int, int]:
 
 def padded(rows: list[list[tuple[int, float]]]) -> Taps:
     """Taps of unequal number, filled up with weight 0 at an element that is read anyway."""
-    most = max(map(len, rows))
+    most = max(map(len, rows), default=1)
     rows = [row + [(row[0][0], 0.0)] * (most - len(row)) for row in rows]
-    places = torch.tensor([[place for place, _ in row] for row in rows])
-    return places, torch.tensor([[weight for _, weight in row] for row in rows], dtype=torch.float64)
+    places = torch.tensor([[place for place, _ in row] for row in rows], dtype=torch.int64)
+    weights = torch.tensor([[weight for _, weight in row] for row in rows], dtype=torch.float64)
+    return places.reshape(-1, most), weights.reshape(-1, most)
 
 
 def axis_taps(

@@ -118,7 +118,15 @@ def test_silent_in_the_runs_of_other_projects(tmp_path):
 
 def test_whole_package_is_collected_from_anywhere(tmp_path):
     run = apart(
-        tmp_path, "--pyargs", "parity_tests", "--collect-only", "-q", "-k", "AvgPool1d-k3-in3x2x13 or whole"
+        tmp_path,
+        "--pyargs",
+        "parity_tests",
+        "--collect-only",
+        "-q",
+        "--sweep",
+        "quick",
+        "-k",
+        "AvgPool1d-k3-in3x2x13 or whole",
     )
     assert run.returncode == 0, run.stdout
     assert "[AvgPool1d-k3-in3x2x13-cpu]" in run.stdout and "test_whole_package_is_collected" in run.stdout
