@@ -18,6 +18,7 @@ from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import sweep_of
 from parity_tests.harness.checks import run_checks
 from parity_tests.harness.options import RunOptions
+from parity_tests.harness.trial import forget
 from parity_tests.specs import FAMILIES, family
 
 CASES = 150  # of each family, spread evenly over its sweep
@@ -42,6 +43,7 @@ def cases_of(name: str) -> list[tuple]:
 
 def spent(cases: list[tuple]) -> tuple[float, Counter]:
     """Seconds for all checks of the cases, and the seconds of each part."""
+    forget()
     candidate, parts, started = Eager("cpu"), Counter(), time.perf_counter()
     for spec, case in cases:
         parts.update(run_checks(spec, case, candidate).seconds)
@@ -84,7 +86,7 @@ def test_what_pytest_adds(capsys):
         "parity_tests/conformance/test_padding.py",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    account = [line for line in done.stdout.splitlines() if line.startswith("time: ")]
+    account = [line for line in done.stdout.splitlines() if line.startswith("time ")]
     assert len(account) == 1, done.stdout[-2000:]
     with capsys.disabled():
         print(f"\npadding under pytest, {account[0]}")

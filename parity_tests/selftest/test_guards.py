@@ -19,14 +19,9 @@ pytest_plugins = ["pytester"]
 @pytest.fixture(autouse=True)
 def nothing_is_remembered():
     """What other tests know of a case would hide what is broken here, and what is broken here would stay."""
-    forget()
+    trial.forget()
     yield
-    forget()
-
-
-def forget():
-    for cache in (trial._remembered, trial._passing, trial.trial_of):
-        cache.cache_clear()
+    trial.forget()
 
 
 def smallest_case(layer="AvgPool1d"):
