@@ -99,6 +99,23 @@ class _NumbersOnly(torch.nn.PairwiseDistance):
         super().__init__(2.0 if isinstance(p, str) else p, eps, keepdim)
 
 
+_SECOND_OPERAND_HAS_GRADIENT = (
+    "L1Loss",
+    "MSELoss",
+    "SmoothL1Loss",
+    "HuberLoss",
+    "KLDivLoss",
+    "PoissonNLLLoss",
+    "MarginRankingLoss",
+    "GaussianNLLLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CosineEmbeddingLoss",
+    "TripletMarginLoss",
+    "CosineSimilarity",
+    "PairwiseDistance",
+)
+
 _GENERAL = (
     Fault(
         "mean_is_sum",
@@ -177,45 +194,9 @@ _GENERAL = (
     Fault(
         "second_gradient_halved",
         "the gradient of the second operand is half as large",
-        everywhere(
-            second_gradient_halved,
-            {
-                layer: ALL[layer]
-                for layer in (
-                    "L1Loss",
-                    "MSELoss",
-                    "SmoothL1Loss",
-                    "HuberLoss",
-                    "KLDivLoss",
-                    "PoissonNLLLoss",
-                    "MarginRankingLoss",
-                    "GaussianNLLLoss",
-                    "BCELoss",
-                    "BCEWithLogitsLoss",
-                    "CosineEmbeddingLoss",
-                    "TripletMarginLoss",
-                    "CosineSimilarity",
-                    "PairwiseDistance",
-                )
-            },
-        ),
+        everywhere(second_gradient_halved, {layer: ALL[layer] for layer in _SECOND_OPERAND_HAS_GRADIENT}),
         "input_gradients",
-        (
-            "L1Loss",
-            "MSELoss",
-            "SmoothL1Loss",
-            "HuberLoss",
-            "KLDivLoss",
-            "PoissonNLLLoss",
-            "MarginRankingLoss",
-            "GaussianNLLLoss",
-            "BCELoss",
-            "BCEWithLogitsLoss",
-            "CosineEmbeddingLoss",
-            "TripletMarginLoss",
-            "CosineSimilarity",
-            "PairwiseDistance",
-        ),
+        _SECOND_OPERAND_HAS_GRADIENT,
     ),
 )
 

@@ -6,14 +6,16 @@ two processes, an item that reports once 1.1 ms; a sweep has tens of thousands o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.runner import runtestprotocol  # what plug-ins that run a test again use as well
 
 if TYPE_CHECKING:
+    from parity_tests.harness.cases import Case
     from parity_tests.harness.run import Planned, Run
+    from parity_tests.specs.spec import LayerSpec
 
 PROPERTY = (
     "parity"  # under which a record travels with its test report, and a worker's plans with its farewell
@@ -53,3 +55,20 @@ class CaseItem(pytest.Item):
             if report.when == "call" or not report.passed:
                 hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=self.nodeid, location=self.location)
+
+
+def try_law(run: Run, spec: LayerSpec, case: Case, check: Callable[..., int]) -> None:
+    """Hold every candidate of the run to the law of a layer that draws random numbers; `check` counts what
+    it looked at.  Skips, after all had their turn, where a candidate has not what the case asks for."""
+    able = [candidate for candidate in run.candidates if candidate.gradients]
+    reached = [candidate for candidate in able if candidate.reaches(spec, case)]
+    if not reached or run.options.dtype not in (None, case.dtype):
+        pytest.skip(f"{case.layer} in {case.dtype} is not part of the run")
+    missing = []
+    for candidate in reached:
+        try:
+            assert check(spec, case, candidate) > 0
+        except NotImplementedError as error:
+            missing.append(f"{candidate.name} on {candidate.device}: {error}")
+    if missing:
+        pytest.skip("; ".join(missing))
