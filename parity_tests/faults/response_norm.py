@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
-from parity_tests.faults.normalization import accumulator
+from parity_tests.faults.plain_normalization import accumulator
 
 LAYERS = ("LocalResponseNorm",)
 

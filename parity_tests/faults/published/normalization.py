@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch.nn import functional
 
-from parity_tests.faults.normalization import RIGHT, batch_norm, move
+from parity_tests.faults.plain_normalization import RIGHT, batch_norm, move
 from parity_tests.faults.published.bug import (
     PublishedBug,
     ValueOf,
