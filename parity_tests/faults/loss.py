@@ -1,4 +1,5 @@
-"""Wrong losses and distances: what can be wrong with any of them; with one formula: loss_formulas."""
+"""Wrong losses and distances: what can be wrong with any of them; of one formula alone in loss_regression and
+the other modules of its kind."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from typing import Any
 
 import torch
 
+from parity_tests.faults import loss_classes, loss_ctc, loss_margins, loss_regression, loss_vectors
 from parity_tests.faults import loss_plain as plain
 from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
-from parity_tests.faults.loss_formulas import FORMULAS, LINEAR
 from parity_tests.faults.loss_plain import rounded_once
 from parity_tests.faults.loss_stand_ins import (
     ALL,
@@ -200,7 +201,8 @@ _GENERAL = (
     ),
 )
 
-FAULTS = (*_GENERAL, *FORMULAS, *LINEAR)
+_ONE_FORMULA = (loss_regression, loss_classes, loss_margins, loss_vectors, loss_ctc)
+FAULTS = (*_GENERAL, *(fault for formulas in _ONE_FORMULA for fault in formulas.FAULTS))
 
 
 def in_float64(name: str) -> Callable:

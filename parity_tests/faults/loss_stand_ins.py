@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from parity_tests.faults.fault import Fault
+
 functional = torch.nn.functional
 POINTWISE = {
     "L1Loss": "l1_loss",
@@ -87,3 +89,18 @@ def reduction_instead(**instead: str) -> Callable[[str], Callable]:
 def original(name: str) -> Callable[..., Any]:
     """torch's own function."""
     return getattr(functional, name)
+
+
+def fault(name: str, sentence: str, layer: str, stand_in: Callable, check: str = "forward") -> Fault:
+    return Fault(name, sentence, {ALL[layer]: stand_in}, check, (layer,))
+
+
+def without(layer: str, **changes: Any) -> Fault:
+    """A fault that ignores an argument: it always has the value given."""
+    ((argument, value),) = changes.items()
+    return fault(
+        f"{ALL[layer]}_{argument}_ignored",
+        f"{argument} is always {value}",
+        layer,
+        altered(ALL[layer], **changes),
+    )
