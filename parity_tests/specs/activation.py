@@ -14,85 +14,10 @@ from typing import Any
 
 import refimpl
 from parity_tests.harness.covering import Constraint
+from parity_tests.specs import activation_channels
+from parity_tests.specs.activation_axes import AXES, CONSTRAINTS, SHAPES, rejection, special_corners
 from parity_tests.specs.activation_data import values
-from parity_tests.specs.spec import DTYPES, HALF, Built, Corner, LayerSpec, Rejection, layouts
-
-# Lengths that fill a vector and leave a tail, axes of size 1, no axes, no elements; channels_last.
-_SHAPES = {
-    "image": (2, 3, 5, 7),
-    "volume": (2, 3, 1, 4, 5),
-    "matrix": (5, 17),
-    "vector": (33,),
-    "ones": (1, 4, 1),
-    "scalar": (),
-    "empty": (0, 3, 4),
-}
-_CONSTRAINTS = (
-    Constraint(
-        ("layout", "shape"),
-        lambda layout, shape: layout != "channels_last" or len(_SHAPES[shape]) > 3,
-        "channels_last needs 4 or 5 axes",
-    ),
-    Constraint(
-        ("layout", "shape"),
-        lambda layout, shape: layout != "transposed" or len(_SHAPES[shape]) > 1,
-        "there are no two axes to exchange",
-    ),
-    Constraint(
-        ("layout", "shape"),
-        lambda layout, shape: layout == "contiguous" or shape != "scalar",
-        "a tensor without axes has one layout",
-    ),
-    Constraint(
-        ("layout", "shape", "data"),
-        lambda layout, shape, data: data == "normal" or layout != "expanded" or shape != "vector",
-        "an expanded vector is one number",
-    ),
-    Constraint(
-        ("shape", "data"),
-        lambda shape, data: data == "normal" or shape not in ("empty", "scalar", "ones"),
-        "special values need a few elements",
-    ),
-)
-_AXES = {
-    "shape": tuple(_SHAPES),
-    "dtype": DTYPES,
-    "layout": layouts(2),
-    "data": ("normal", "wide", "tiny", "breakpoints"),
-}
-
-
-def _corners(
-    arguments: Mapping[str, Any], networks: Mapping[str, tuple] = {}, weights: bool = False
-) -> tuple[Corner, ...]:
-    """Special values, half types, sizes.  `weights`: one for each element, where many would be summed up."""
-
-    def corner(
-        name: str, shape: tuple, dtypes: tuple = DTYPES, data: str = "normal", sweep: str = "default"
-    ) -> Corner:
-        each = {"num_parameters": shape[-1]} if weights and data.endswith(("sample", "halves")) else {}
-        return Corner(
-            name, built=Built({**arguments, **each}, (shape,)), data=data, dtypes=dtypes, sweep=sweep
-        )
-
-    return (
-        corner("nan", (34,), data="nan"),
-        corner("infinity", (34,), data="infinity"),
-        corner("extreme", (34,), ("float32", *HALF), "extreme"),  # the reference itself is float64
-        corner("half_sample", (1, 2048), HALF, "half_sample"),
-        corner("all_halves", (1, 2**16), HALF, "all_halves", "full"),
-        corner("axis_beyond_65536", (1, 65_542), ("float32",) if weights else ("float32", "float16")),
-        *(corner(f"network_{name}", shape, ("float32",)) for name, shape in networks.items()),
-    )
-
-
-def _rejection(
-    name: str, exception: type[Exception], note: str = "", shape: tuple = (2, 3, 4), **arguments: Any
-) -> Rejection:
-    return Rejection(name, Built(arguments, (shape,)), exception, note)
-
-
-_UNKNOWN = _rejection("unknown_argument", TypeError, slope=2.0)
+from parity_tests.specs.spec import HALF, Built, Corner, LayerSpec, Rejection
 
 
 def _infinite(required: Mapping[str, Any], scalars: Mapping[str, tuple]) -> tuple[Corner, ...]:
@@ -126,7 +51,7 @@ def _build(names: tuple[str, ...], defaults: Mapping[str, Any], row: Mapping[str
     for axis in names:
         for name, value in zip(axis.split(), row[axis] if " " in axis else (row[axis],), strict=True):
             arguments |= {} if defaults.get(name) == value else {name: value}
-    return Built(arguments, (_SHAPES[row["shape"]],))
+    return Built(arguments, (SHAPES[row["shape"]],))
 
 
 def _elementwise(
@@ -167,19 +92,19 @@ def _elementwise(
         name=name,
         family="activation",
         reference=reference,
-        axes=_AXES
+        axes=AXES
         | ({} if tiny else {"data": ("normal", "wide", "breakpoints")})
         | axes
         | ({} if mode == "train" else {"mode": (mode,)}),
         factorial=(),
         build=partial(_build, tuple(axes), {"inplace": False} if required else defaults),
-        constraints=(*_CONSTRAINTS, *refused),
+        constraints=(*CONSTRAINTS, *refused),
         corners=(
-            *_corners(required, networks),
+            *special_corners(required, networks),
             *(_infinite(required, scalars) if infinite else ()),
             *corners,
         ),
-        rejections=(*rejections, _rejection("unknown_argument", TypeError, slope=2.0, **required)),
+        rejections=(*rejections, rejection("unknown_argument", TypeError, slope=2.0, **required)),
         functions=(function,),
         values=partial(values, breakpoints),
         is_function=is_function,
@@ -188,7 +113,7 @@ def _elementwise(
 
 
 def _not_a_number(name: str, **others: Any) -> Rejection:
-    return _rejection(f"{name}_that_is_no_number", TypeError, **{name: "1"}, **others)
+    return rejection(f"{name}_that_is_no_number", TypeError, **{name: "1"}, **others)
 
 
 # LeNet-5 (LeCun et al. 1998), AlexNet (Krizhevsky et al. 2012), ResNet-18 (He et al., arXiv:1512.03385)
@@ -218,7 +143,7 @@ _WITH_SCALARS = (
         "Threshold",
         "threshold",
         lambda threshold, value: (threshold, value),
-        (_rejection("missing_value", TypeError, threshold=1.0), _not_a_number("threshold", value=1.0)),
+        (rejection("missing_value", TypeError, threshold=1.0), _not_a_number("threshold", value=1.0)),
         threshold__value=((0.5, 20.0), (0.0, -1.25), (-1.5, 0.0)),
     ),
     _elementwise(
@@ -226,14 +151,14 @@ _WITH_SCALARS = (
         "hardtanh",
         lambda min_val=-1.0, max_val=1.0: (min_val, max_val),
         (
-            _rejection(
+            rejection(
                 "empty_interval",
                 AssertionError,
                 "the constructor asserts; an assertion is no documented class",
                 min_val=2.0,
                 max_val=1.0,
             ),
-            _rejection(
+            rejection(
                 "interval_of_one_point",
                 AssertionError,
                 "as above; the function accepts it",
@@ -254,7 +179,7 @@ _WITH_SCALARS = (
         "Softshrink",
         "softshrink",
         lambda lambd=0.5: (lambd, -lambd),
-        (_not_a_number("lambd"), _rejection("negative_lambd", RuntimeError, lambd=-0.25)),
+        (_not_a_number("lambd"), rejection("negative_lambd", RuntimeError, lambd=-0.25)),
         infinite=False,
         lambd=(0.5, 0.0, 1.25),
     ),
@@ -271,7 +196,7 @@ _WITH_SCALARS = (
         "rrelu",
         rejections=(
             _not_a_number("lower"),
-            _rejection("lower_above_upper", RuntimeError, lower=0.5, upper=0.25),
+            rejection("lower_above_upper", RuntimeError, lower=0.5, upper=0.25),
         ),
         mode="eval",
         keeps_channels_last=False,
@@ -290,7 +215,7 @@ _WITH_SCALARS = (
         "celu",
         rejections=(
             _not_a_number("alpha"),
-            _rejection("alpha_0", RuntimeError, "the message speaks of a ZeroDivisionError", alpha=0.0),
+            rejection("alpha_0", RuntimeError, "the message speaks of a ZeroDivisionError", alpha=0.0),
         ),
         in_place=_FROM_OUTPUT,
         alpha=(1.0, 0.7, -2.0, 3.0),
@@ -309,8 +234,8 @@ _WITH_SCALARS = (
         "gelu",
         lambda **_: (3.0, -5.5, 5.5),
         (
-            _rejection("unknown_approximation", RuntimeError, approximate="erf"),
-            _rejection("approximation_that_is_no_string", TypeError, approximate=None),
+            rejection("unknown_approximation", RuntimeError, approximate="erf"),
+            rejection("approximation_that_is_no_string", TypeError, approximate=None),
         ),
         corners=tuple(
             Corner(
@@ -322,103 +247,4 @@ _WITH_SCALARS = (
     ),
 )
 
-
-def _prelu_build(row: Mapping[str, Any]) -> Built:
-    shape = _SHAPES[row["shape"]]
-    channels = shape[1] if len(shape) > 1 else 1
-    return Built({"num_parameters": channels} if row["weights"] == "channels" else {}, (shape,))
-
-
-_PRELU = LayerSpec(
-    name="PReLU",
-    family="activation",
-    reference=refimpl.PReLU,
-    axes=_AXES
-    | {
-        "weights": ("one", "channels"),
-        "parameter_layout": ("contiguous", "sliced"),
-        "tier": ("rounding", "exact"),
-    },
-    factorial=(),
-    build=_prelu_build,
-    functions=("prelu",),
-    values=partial(values, lambda **_: ()),
-    constraints=(
-        *_CONSTRAINTS,
-        Constraint(
-            ("tier", "data"),
-            lambda tier, data: tier == "rounding" or data == "normal",
-            "the exact tier has its own numbers",
-        ),
-        Constraint(
-            ("weights", "shape"),
-            lambda weights, shape: weights == "one" or len(_SHAPES[shape]) > 1,
-            "an input with fewer than 2 axes is one channel",
-        ),
-        Constraint(
-            ("tier", "shape"),
-            lambda tier, shape: tier == "rounding" or shape not in ("empty", "scalar", "ones"),
-            "the gradient of the weight must meet negative inputs",
-        ),
-        Constraint(
-            ("tier", "layout"),
-            lambda tier, layout: tier == "rounding" or layout != "expanded",
-            "the gradient of the weight must meet negative inputs",
-        ),
-    ),
-    corners=(
-        *_corners({}, {"resnet18_layer1": (1, 64, 56, 56)}, weights=True),
-        Corner(
-            "channels_beyond_65536",
-            built=Built({"num_parameters": 65_542}, ((1, 65_542),)),
-            dtypes=("float32",),
-        ),
-    ),
-    rejections=(
-        _rejection("wrong_number_of_weights", RuntimeError, num_parameters=2),
-        _rejection("weights_for_a_vector", RuntimeError, num_parameters=3, shape=(3,)),
-        _rejection("weights_for_a_scalar", RuntimeError, num_parameters=3, shape=()),
-        _rejection("negative_number_of_weights", RuntimeError, num_parameters=-1),
-        _rejection("fraction_of_a_weight", TypeError, num_parameters=1.5),
-        _UNKNOWN,
-    ),
-    multilinear=False,
-    keeps_channels_last=True,
-)
-
-
-def _glu_build(row: Mapping[str, Any]) -> Built:
-    """The shapes of the others, with the halved axis twice as long."""
-    shape, dim = list(_SHAPES[row["shape"]]), row["dim"]
-    shape[dim] *= 2
-    return Built({} if dim == -1 else {"dim": dim}, (tuple(shape),))
-
-
-_GLU = LayerSpec(
-    name="GLU",
-    family="activation",
-    reference=refimpl.GLU,
-    axes=_AXES | {"shape": tuple(shape for shape in _SHAPES if shape != "scalar"), "dim": (-1, 0, 1, -2)},
-    factorial=(),
-    build=_glu_build,
-    functions=("glu",),
-    values=partial(values, lambda **_: ()),
-    constraints=(
-        *_CONSTRAINTS,
-        Constraint(
-            ("dim", "shape"),
-            lambda dim, shape: dim in (-1, 0) or len(_SHAPES[shape]) > 1,
-            "the input has no such axis",
-        ),
-    ),
-    corners=_corners({}),
-    rejections=(
-        _rejection("odd_axis", RuntimeError, dim=1),
-        _rejection("axis_out_of_range", IndexError, dim=3),
-        _rejection("no_axes", RuntimeError, shape=()),
-        _rejection("axis_that_is_no_integer", TypeError, dim=1.5),
-        _UNKNOWN,
-    ),
-)
-
-SPECS = (*_PLAIN, *_WITH_SCALARS, _PRELU, _GLU)
+SPECS = (*_PLAIN, *_WITH_SCALARS, *activation_channels.SPECS)
