@@ -199,6 +199,14 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
             for mode in ("zeros", "reflect", "replicate", "circular")
         ]
     if transposed:
+        wide = {"in_channels": 16, "out_channels": 16, "kernel_size": 3, "stride": 3, "padding": 1}
+        corners.append(
+            Corner(
+                "taps_of_cropped_border_alone",
+                built=Built(wide, ((1, 16, *(1,) * rank),)),
+                dtypes=("float32", "bfloat16"),
+            )
+        )
         arguments = {"in_channels": 2, "out_channels": 3, "kernel_size": 3, "stride": 3, "padding": 1}
         sizes = [(n - 1) * 3 - 2 + 3 for n in _SIZE[rank]]
         corners += [
