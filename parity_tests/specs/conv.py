@@ -140,15 +140,16 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
         for groups in _MORE_CHANNELS
         for layout in ("contiguous", *layouts(rank)[4:])
     ]
-    if not transposed:
-        wide = {"in_channels": 16, "out_channels": 16, "kernel_size": 4, "stride": 2}
-        corners.append(
-            Corner(
-                "taps_of_padding_alone",
-                built=Built({**wide, "padding": 3 if rank == 1 else 2}, ((1, 16, *(1,) * rank),)),
-                dtypes=("float32", "bfloat16"),
-            )
+    kernel, stride, padding = (3, 3, 1) if transposed else (4, 2, 3 if rank == 1 else 2)
+    wide = {"in_channels": 16, "out_channels": 16, "kernel_size": kernel, "stride": stride}
+    corners.append(
+        Corner(
+            "taps_of_cropped_border_alone" if transposed else "taps_of_padding_alone",
+            built=Built({**wide, "padding": padding}, ((1, 16, *(1,) * rank),)),
+            dtypes=("float32", "bfloat16"),
         )
+    )
+    if not transposed:
         size = (3, 2, *_SIZE[rank])
         grouped = {"padding": "same", "dilation": 2, "groups": "two", "kernel": _KERNEL[rank][2]}
         corners += [
@@ -199,14 +200,6 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
             for mode in ("zeros", "reflect", "replicate", "circular")
         ]
     if transposed:
-        wide = {"in_channels": 16, "out_channels": 16, "kernel_size": 3, "stride": 3, "padding": 1}
-        corners.append(
-            Corner(
-                "taps_of_cropped_border_alone",
-                built=Built(wide, ((1, 16, *(1,) * rank),)),
-                dtypes=("float32", "bfloat16"),
-            )
-        )
         arguments = {"in_channels": 2, "out_channels": 3, "kernel_size": 3, "stride": 3, "padding": 1}
         sizes = [(n - 1) * 3 - 2 + 3 for n in _SIZE[rank]]
         corners += [
