@@ -115,6 +115,16 @@ def _detached_projection(self: Any, x: torch.Tensor, k: int) -> torch.Tensor:
     return self.tail[k][1](self.tail[k][0](x).detach() + 0 * self.tail[k][0](x))
 
 
+def _empty_clusters_learn(self: Any, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The weights of a cluster get a gradient although the output holds nothing of it."""
+    output = Right.picked(self, input, target)
+    for k, (first, end) in enumerate(pairwise(self.cutoffs)):
+        if not ((target >= first) & (target < end)).any():
+            decay = sum(weight.nan_to_num().sum() for weight in self.tail[k].parameters())
+            output = output + (decay - decay.detach())
+    return output
+
+
 def _fault(name: str, sentence: str, caught_by: str, **methods: Callable) -> Fault:
     return Fault(name, sentence, _with(**methods), caught_by, (LAYER,))
 
@@ -172,6 +182,12 @@ FAULTS = (
         "a tail's first linear map gets a gradient of zeros",
         "parameter_gradients",
         own=_detached_projection,
+    ),
+    _fault(
+        "empty_clusters_learn",
+        "the weights of a cluster without a target have a gradient",
+        "parameter_gradients",
+        picked=_empty_clusters_learn,
     ),
     _fault("adaptive_wide_output", "output and loss are float64", "metadata", forward=_wide),
     _fault("adaptive_scratch", "the input is written to", "purity", forward=_scribbling),

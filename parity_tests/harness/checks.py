@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from parity_tests.harness.candidates import CandidateError, Eager, quiet, same_bits
 from parity_tests.harness.cases import Case
+from parity_tests.harness.compare import compare
 from parity_tests.harness.data import arranged, constructor_arguments, rejected_inputs
-from parity_tests.harness.findings import ParityError, Probe, Tally, Verdict, contract_met, demand_whole
+from parity_tests.harness.findings import (
+    ParityError,
+    Probe,
+    Tally,
+    Verdict,
+    contract_met,
+    demand_whole,
+    describe,
+)
 from parity_tests.harness.trial import Trial, trial_of
 from parity_tests.specs.spec import LayerSpec, Rejection
 from refimpl.error_bounds import SuiteError
@@ -53,7 +64,7 @@ def check_input_gradients(
 ) -> None:
     """The gradient of every input, each by itself, for a random upstream gradient."""
     trial = trial_of(spec, case, candidate, **how)
-    Probe("input_gradients", trial, tally).results(_gradients(trial, inputs=True))
+    _check_gradients(Probe("input_gradients", trial, tally), inputs=True)
 
 
 def check_parameter_gradients(
@@ -61,7 +72,7 @@ def check_parameter_gradients(
 ) -> None:
     """The gradient of every parameter, each by itself, for a random upstream gradient."""
     trial = trial_of(spec, case, candidate, **how)
-    Probe("parameter_gradients", trial, tally).results(_gradients(trial, inputs=False))
+    _check_gradients(Probe("parameter_gradients", trial, tally), inputs=False)
 
 
 def check_state(
@@ -159,14 +170,9 @@ def run_checks(spec: LayerSpec, case: Case, candidate: Eager, **how: str) -> Ver
 
 
 def _demand_complete(trial: Trial) -> None:
-    """It is an error of the suite if the reference says nothing of the output or of a gradient."""
+    """It is an error of the suite if the reference says nothing of an output."""
     expected, given = trial.bounded(trial.required), trial.outcome.arrays
-    silent = [
-        name
-        for name, array in given.items()
-        if name not in expected
-        and (name.startswith("output") or (name.startswith("grad_") and array.any()))  # zeros: took no part
-    ]
+    silent = [name for name in given if name not in expected and name.startswith("output")]
     if silent or "output" not in expected:
         raise SuiteError(
             f"{trial.case.id}: the reference says nothing of {', '.join(silent) or 'the output'}"
@@ -181,9 +187,19 @@ def _promises_channels_last(spec: LayerSpec, case: Case, output_shape: tuple[int
     return all(size > 1 for size in (*case.shapes[0][1:], *output_shape[1:])) and case.shapes[0][0] > 0
 
 
-def _gradients(trial: Trial, inputs: bool) -> list[str]:
-    return [
-        name
-        for name in trial.bounded(trial.required)
-        if name.startswith("grad_") and name.startswith("grad_input") == inputs
-    ]
+def _check_gradients(probe: Probe, inputs: bool) -> None:
+    """Those that the reference has, within their bounds; of an operand without one, nothing but zeros."""
+    trial = probe.trial
+    expected = trial.bounded(trial.required)
+    probe.results(name for name in expected if _is_gradient(name, inputs))
+    for name, array in trial.outcome.arrays.items():
+        if name not in expected and _is_gradient(name, inputs):
+            found = compare(name, array, trial.required.exact(np.zeros(array.shape)))
+            if len(found.wrong):
+                says = "the operand takes no part in the output; needed is no gradient of it, or zeros"
+                raise ParityError(trial.case, probe.check, f"{describe(trial, found, None)}\n{says}", found)
+            probe.tally.facts += 1
+
+
+def _is_gradient(name: str, inputs: bool) -> bool:
+    return name.startswith("grad_") and name.startswith("grad_input") == inputs

@@ -60,6 +60,17 @@ def test_reference_that_says_nothing_is_an_error(monkeypatch):
         run_checks(spec, case, Eager())
 
 
+def test_reference_that_forgets_a_gradient_shows(monkeypatch):
+    """As a gradient where there should be none, which may be zeros and nothing else."""
+    spec, case = smallest_case()
+    layer = type(spec.reference(**dict(case.arguments)))
+    whole = layer.bounded
+    monkeypatch.setattr(layer, "bounded", lambda *given: {"output": whole(*given)["output"]})
+    (error,) = run_checks(spec, case, Eager()).errors
+    assert error.check == "input_gradients" and "takes no part" in error.message
+    assert error.message.startswith("grad_input[")
+
+
 def test_run_in_which_nothing_was_compared_is_an_error():
     run = Run(RunOptions())
     run.add(record(elements=0), "passed")
