@@ -142,7 +142,7 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     def _of_all(self, arithmetic: Any, grads: tuple, input: Any) -> tuple[dict, dict]:
         """As `_of_targets`, for log_prob."""
-        x, short = arithmetic.exact(float_array(input)), self.shortlist_size
+        x, short = arithmetic.exact(_samples(self, input)), self.shortlist_size
         head, saved = self._logarithms(arithmetic, "head", x)
         tails = [self._logarithms(arithmetic, f"tail.{k}", x) for k in range(len(self.clusters))]
         parts = [arithmetic.moved(head, lambda h: h[:, :short])]
@@ -174,7 +174,9 @@ class AdaptiveLogSoftmaxWithLoss(Module):
         return results["output"], np.asarray(results["output1"])
 
     def log_prob(self, input: Any) -> np.ndarray:
-        """The logarithm of the probability of every class: input (N, in_features) -> (N, n_classes)."""
+        """The logarithm of the probability of every class: input (N, in_features) -> (N, n_classes).
+
+        Raises RuntimeError for other shapes, and IndexError for a sample without N."""
         return self._everything(Rows(), (), input)["output"]
 
     def predict(self, input: Any) -> np.ndarray:
@@ -183,10 +185,10 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     def output_shapes(self, *inputs: Any) -> tuple[tuple[int, ...], ...]:
         """With a target those of output and loss, without one that of log_prob."""
-        rows = np.shape(inputs[0])[:-1]
         if len(inputs) == 2:
             _checked(self, *inputs)
-        return (rows, ()) if len(inputs) == 2 else ((*rows, self.n_classes),)
+            return np.shape(inputs[0])[:-1], ()
+        return ((len(_samples(self, *inputs)), self.n_classes),)
 
     def _backward(self, grad_outputs: tuple, *inputs: Any) -> tuple[tuple, dict[str, np.ndarray]]:
         found = self._everything(Rows(), grad_outputs, *inputs)
@@ -253,6 +255,18 @@ def _check_cutoffs(cutoffs: Sequence, n_classes: int) -> None:
         raise ValueError(f"cutoffs are {cutoffs}; needed are rising integers from 1 to {n_classes - 1}")
     if any(int(c) != c for c in cutoffs):
         raise ValueError(f"cutoffs are {cutoffs}; needed are integers")
+
+
+def _samples(layer: AdaptiveLogSoftmaxWithLoss, input: Any) -> np.ndarray:
+    """Samples (N, in_features) that have no targets."""
+    input = float_array(input)
+    if input.ndim == 2 and input.shape[1] == layer.in_features:
+        return input
+    kind = IndexError if input.shape == (layer.in_features,) else RuntimeError
+    raise kind(
+        f"AdaptiveLogSoftmaxWithLoss: input {input.shape}; needed is (N, {layer.in_features}) where there is "
+        "no target"
+    )
 
 
 def _checked(layer: AdaptiveLogSoftmaxWithLoss, input: Any, target: Any) -> tuple[np.ndarray, np.ndarray]:

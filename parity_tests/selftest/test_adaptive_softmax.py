@@ -193,6 +193,17 @@ def test_rejected_calls(shape, target):
         layer_of()(np.zeros(shape), target)
 
 
+@pytest.mark.parametrize(
+    ("shape", "exception"),
+    [((3, 1), RuntimeError), ((3, 8), RuntimeError), ((2, 3, 9), RuntimeError), ((9,), IndexError)],
+)
+def test_rejected_calls_without_targets(shape, exception):
+    layer, input = layer_of(), np.zeros(shape)
+    for call in (layer.log_prob, layer.predict, layer.output_shapes):
+        with pytest.raises(exception, match="needed is"):
+            call(input)
+
+
 def test_compiled_equals_interpreted():
     pytest.importorskip("numba")
     results = []
