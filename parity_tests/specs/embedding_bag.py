@@ -76,6 +76,22 @@ _BAG_CONSTRAINTS = (
     ),
 )
 
+
+def _outside(name: str, *shapes: tuple, **arguments: Any) -> Corner:
+    """Indices that belong to no bag, which kernels may give one all the same."""
+    given = {"num_embeddings": ROWS, "embedding_dim": 17, **arguments}
+    return Corner(name, built=Built(given, shapes), dtypes=DTYPES, crashes=True)
+
+
+def _outside_of_bags(mode: str) -> tuple[Corner, ...]:
+    last = {"mode": mode, "include_last_offset": True}
+    return (
+        _outside(f"indices_and_no_offsets_{mode}", (7,), (0,), mode=mode),
+        _outside(f"last_offset_alone_{mode}", (3,), (1,), **last),
+        _outside(f"indices_behind_the_last_offset_{mode}", (7,), (4,), **last),
+    )
+
+
 _BAG = LayerSpec(
     name="EmbeddingBag",
     family="sparse",
@@ -143,17 +159,9 @@ _BAG = LayerSpec(
             )
             for mode in ("mean", "sum", "max")
         ),
-        *(
-            Corner(
-                f"last_offset_alone_{mode}",
-                built=Built(
-                    {"num_embeddings": 7, "embedding_dim": 3, "mode": mode, "include_last_offset": True},
-                    ((3,), (1,)),
-                ),
-                dtypes=("float32",),
-                crashes=True,
-            )
-            for mode in ("mean", "sum", "max")
+        *(corner for mode in ("mean", "sum", "max") for corner in _outside_of_bags(mode)),
+        _outside(
+            "indices_behind_the_last_offset_weighted", (7,), (4,), (7,), mode="sum", include_last_offset=True
         ),
         Corner(
             "rows_beyond_65536",
