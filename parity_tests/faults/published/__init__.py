@@ -38,12 +38,12 @@ NOT_RECREATED = (
     NotRecreated(
         "bag_without_bags",
         "pytorch/pytorch#187104",
-        "torch 2.13 still has it: in float64 and for maxima it ends the process",
+        "torch 2.13 still has it: ledger entry embedding-bag-indices-without-a-bag",
     ),
     NotRecreated(
         "bag_maximum_to_the_end",
         "pytorch/pytorch#106374",
-        "torch 2.13 still has it, in means and in float64; gradients stay unwritten, or the process ends",
+        "torch 2.13 still has it: ledger entry embedding-bag-indices-behind-the-last-offset",
     ),
     NotRecreated(
         "bag_offsets_in_any_order",
