@@ -112,8 +112,7 @@ class Bounds:
         return Bounded(value, np.concatenate([operand.error, np.zeros(rows.shape)], axis=1), operand.contract)
 
     def affine(self, input: Bounded, weight: Any, bias: Any) -> Bounded:
-        output = product(_matrix(input), self.exact(weight))
-        output = output if bias is None else output + self.exact(bias)
+        output = product(_matrix(input), self.exact(weight), None if bias is None else self.exact(bias))
         return output.store(LINEAR).reshape(*input.value.shape[:-1], weight.shape[0])
 
     def affine_gradients(self, grad_output: Bounded, input: Bounded, weight: Any) -> tuple:

@@ -41,18 +41,23 @@ WEIGHT_GRADIENT = "weight gradient"
 TILE = 16  # the fewest keys that an instruction for small matrices takes at once
 
 
-def product(first: Bounded, second: Bounded) -> Bounded:
+def product(first: Bounded, second: Bounded, added: Bounded | None = None) -> Bounded:
     """sum(first[..., l, e] * second[..., s, e] for every e), in any order, kept in A.
 
-    Error: as a sum of products (Higham 2002, section 3.1), on operands that are off themselves."""
+    Error: as a sum of products (Higham 2002, section 3.1), on operands that are off themselves.  `added` is
+    one term more, a bias or a mask, to which the products may be added one by one."""
     contract, across = first.contract, second.value.swapaxes(-1, -2)
     off = second.error.swapaxes(-1, -2)
     own, size = np.abs(first.value), np.abs(across)
     with np.errstate(invalid="ignore", over="ignore"):
         terms = _present(first.value, first.error) @ _present(across, off)
         error = own @ off + first.error @ (size + off)
-        error = error + gamma(terms, contract.u) * (own @ size + error) + terms * contract.eta
-        value = first.value @ across
+        value, magnitude = first.value @ across, own @ size + error
+        if added is not None:
+            terms = np.where(terms == 0, 0.0, terms + _present(added.value, added.error))
+            value, error = value + added.value, error + added.error
+            magnitude = magnitude + np.abs(added.value) + added.error
+        error = error + gamma(terms, contract.u) * magnitude + terms * contract.eta
         return Bounded(
             value, np.where(np.isfinite(value), outward(error, 16 + 4 * first.value.shape[-1]), 0.0), contract
         )
@@ -76,9 +81,10 @@ def bounded_scores(query: Bounded, key: Bounded, mask: Bounded, scale: float) ->
     put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
     root = contract.constant(math.sqrt(abs(scale)))
     signed = root if scale >= 0 else -root
-    scores = put(product(put(query * signed, SCALED_QUERY), key * root), SCORES)
+    factors = put(query * signed, SCALED_QUERY), key * root
+    scores = put(product(*factors), SCORES)
     if np.any(mask.value != 0) or mask.error.any():
-        scores = put(scores + mask, MASKED_SCORES)
+        scores = either(put(scores + mask, MASKED_SCORES), put(product(*factors, mask), MASKED_SCORES))
     size = np.where(np.isfinite(scores.value), np.abs(scores.value) + scores.error, 0.0)
     return _wider(scores, contract.rounding(size, 2.0))
 

@@ -5,8 +5,9 @@
 Loop (`recurrent_walk`) and cells (`recurrent_cells`) are evaluated twice: with plain numbers, products of
 matrices by the loops of `linear`, and with their errors (`recurrent_arithmetic`); the two must agree.
 
-What is promised of an implementation: sums and functions in A, and these tensors stored in T, without which
-no recurrent layer is made of matrix products and cells:
+What is promised of an implementation: sums and functions in A, the terms of a gate in any order, the biases
+among them, and these tensors stored in T, without which no recurrent layer is made of matrix products and
+cells:
     input product    W_ih x, with or without its bias
     hidden product   W_hh h, likewise; of a GRU its last part is kept for the gradient
     state            h_t and c_t, and what a projection projects

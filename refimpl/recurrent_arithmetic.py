@@ -7,8 +7,8 @@ implementation writes a tensor of T, `keep` where one writes a tensor that compu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class Plain:
 
     def total(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return first + second
+
+    def gates(self, input: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+        """What the input and the hidden state add to the gates."""
+        return input + hidden
 
     def either(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """`first` and another form of the same formula."""
@@ -94,6 +98,28 @@ class Plain:
     recurrent_bias_gradient = bias_gradient
 
 
+@dataclass(frozen=True)
+class Sum(Bounded):
+    """A sum of products, with what says how far off a longer sum is that it is part of.
+
+    inherited  the part of its error that the operands brought along     size  sum of the terms' magnitudes
+    terms      how many roundings a term can get"""
+
+    inherited: Any = 0.0
+    size: Any = 0.0
+    terms: Any = 0
+
+    def _map(self, move: Callable) -> Sum:
+        names = ("value", "error", "inherited", "size", "terms")
+        return replace(self, **{name: move(getattr(self, name)) for name in names})
+
+    def __getitem__(self, index: Any) -> Sum:
+        return self._map(lambda array: array[index])
+
+    def reshape(self, *shape: Any) -> Sum:
+        return self._map(lambda array: array.reshape(*shape))
+
+
 class Tracked:
     """`Bounded` numbers under a contract; under 'stored intermediates' every operation writes a tensor of
     T."""
@@ -118,6 +144,17 @@ class Tracked:
         both = (first + second).store(STATE_GRADIENT)
         error = np.where(_is_zero(first), second.error, np.where(_is_zero(second), first.error, both.error))
         return Bounded(both.value, error, self.contract)
+
+    def gates(self, input: Sum, hidden: Sum) -> Bounded:
+        """Two sums added to each other, the terms of one to the other, or the terms of both in any order."""
+        added, u, eta = input + hidden, self.contract.u, self.contract.eta
+        terms, size = input.terms + hidden.terms + 1, input.size + hidden.size
+        error = input.inherited + hidden.inherited + gamma(terms, u) * size + terms * eta
+        for sum_, more in ((input, hidden), (hidden, input)):
+            onto = gamma(more.terms + 1, u) * (_size(sum_) + more.size) + more.terms * eta
+            error = np.maximum(error, sum_.error + more.inherited + onto)
+        error = np.where((input.size == 0) | (hidden.size == 0), 0.0, outward(error, 32))
+        return replace(added, error=finite_where(added.value, np.maximum(added.error, error)))
 
     def either(self, first: Bounded, second: Bounded) -> Bounded:
         return either(first, second)
@@ -208,12 +245,13 @@ class Tracked:
         error = np.where(unsure, np.abs(g.value) + g.error, np.where(x.value <= 0, 0.0, g.error))
         return Bounded(value, finite_where(value, error), self.contract)
 
-    def affine(self, x: Bounded, weight: Bounded, bias: Bounded | None, point: str) -> Bounded:
+    def affine(self, x: Bounded, weight: Bounded, bias: Bounded | None, point: str) -> Sum:
         """The product is a tensor of T before or after the bias joins it: whichever store costs more."""
         bare = self._product(x, _transposed(weight))
         if bias is None:
-            return bare.store(point)
-        return either((bare + bias).store(point), bare.store(point) + bias)
+            return replace(bare, error=bare.store(point).error)
+        whole = self._product(x, _transposed(weight), bias)
+        return replace(whole, error=either(whole.store(point), bare.store(point) + bias).error)
 
     def input_gradient(self, g: Bounded, weight: Bounded, point: str = "") -> Bounded:
         return self._product(g, weight).store(point)
@@ -243,18 +281,25 @@ class Tracked:
             total = (total + part.store()).store()
         return total
 
-    def _product(self, first: Bounded, second: Bounded) -> Bounded:
+    def _product(self, first: Bounded, second: Bounded, bias: Bounded | None = None) -> Sum:
         """Matrix product: n products and n - 1 additions put at most n roundings on a term (Higham 2002,
-        section 3.5)."""
+        section 3.5).  A bias is one term more, in any order: the others may be added to it one by one."""
         n = first.value.shape[-1]
         size, other = np.abs(first.value), np.abs(second.value)
         with np.errstate(invalid="ignore", over="ignore"):
             value = first.value @ second.value
-            error = size @ second.error + first.error @ (other + second.error)
-            magnitude = outward(size @ other + error, n + 8)
-            rounding = gamma(n, self.contract.u) * magnitude + n * self.contract.eta
-            error = outward(error + np.where(magnitude == 0, 0.0, rounding), n + 8)
-        return Bounded(value, finite_where(value, error), self.contract)
+            inherited = size @ second.error + first.error @ (other + second.error)
+            magnitude = outward(size @ other + inherited, n + 8)
+            terms = np.where(magnitude == 0, 0, n)
+            if bias is not None:
+                value, inherited = value + bias.value, inherited + bias.error
+                terms = np.where((terms == 0) | _is_zero(bias), terms, n + 1)
+                magnitude = magnitude + _size(bias)
+            rounding = gamma(terms, self.contract.u) * magnitude + terms * self.contract.eta
+            error = finite_where(value, outward(inherited + rounding, n + 8))
+        return Sum(
+            value, error, self.contract, inherited=outward(inherited, n + 8), size=magnitude, terms=terms
+        )
 
 
 def _transposed(x: Bounded) -> Bounded:

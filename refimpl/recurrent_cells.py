@@ -33,7 +33,7 @@ class TanhCell:
 
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
         own = ops.affine(state[0], weights.hh, weights.b_hh, HIDDEN_PRODUCT)
-        new = ops.store(ops.tanh(ops.keep(gates + own)), STATE)
+        new = ops.store(ops.tanh(ops.keep(ops.gates(gates, own))), STATE)
         return (new,), (new,)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
@@ -48,7 +48,8 @@ class ReluCell:
     gates, states = 1, 1
 
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
-        sum_ = ops.keep(gates + ops.affine(state[0], weights.hh, weights.b_hh, HIDDEN_PRODUCT))
+        own = ops.affine(state[0], weights.hh, weights.b_hh, HIDDEN_PRODUCT)
+        sum_ = ops.keep(ops.gates(gates, own))
         return (ops.store(ops.relu(sum_), STATE),), (sum_,)
 
     def backward(self, ops: Any, up: tuple, tape: tuple) -> tuple[Any, Any, tuple]:
@@ -64,7 +65,8 @@ class LSTMCellFormula:
     def forward(self, ops: Any, gates: Any, state: tuple, weights: Weights) -> tuple[tuple, tuple]:
         hidden, cell = state
         size = ops.width(cell)
-        sums = ops.keep(gates + ops.affine(hidden, weights.hh, weights.b_hh, HIDDEN_PRODUCT))
+        own = ops.affine(hidden, weights.hh, weights.b_hh, HIDDEN_PRODUCT)
+        sums = ops.keep(ops.gates(gates, own))
         open_ = ops.keep(ops.sigmoid(sums))
         i, f, o = open_[:, :size], open_[:, size : 2 * size], open_[:, 3 * size :]
         g = ops.keep(ops.tanh(sums[:, 2 * size : 3 * size]))
@@ -95,7 +97,7 @@ class GRUCellFormula:
         (hidden,) = state
         own = ops.affine(hidden, weights.hh, weights.b_hh, HIDDEN_PRODUCT)
         size = ops.width(hidden)
-        open_ = ops.keep(ops.sigmoid(ops.keep(gates[:, : 2 * size] + own[:, : 2 * size])))
+        open_ = ops.keep(ops.sigmoid(ops.keep(ops.gates(gates[:, : 2 * size], own[:, : 2 * size]))))
         r, z, own_n = open_[:, :size], open_[:, size:], own[:, 2 * size :]
         n = ops.keep(ops.tanh(ops.keep(gates[:, 2 * size :] + ops.keep(r * own_n))))
         new = ops.store(ops.blend(z, n, hidden), STATE)

@@ -21,7 +21,7 @@ from refimpl.attention import (
     scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
 )
-from refimpl.attention_bounds import STORED_SCORES, bounded_weights, either
+from refimpl.attention_bounds import STORED_SCORES, bounded_scores, bounded_weights, either, product
 from refimpl.attention_taps import read_keys, read_pairs, read_queries
 from refimpl.error_bounds import round_to, strictest
 from refimpl.softmax import softmax
@@ -197,3 +197,16 @@ def test_whatever_the_scores_may_be_the_weights_are_inside(size):
         for _ in range(40):
             moved = scores + off * rng.choice([-1.0, 1.0], scores.shape)
             within(softmax(moved, -1), bound.value, bound.error)
+
+
+def test_products_may_be_added_to_a_bias_or_a_mask_one_by_one():
+    """Each rounds what it is added to: 0.6 units in the last place."""
+    contract, products = strictest("float32"), np.full((1, 1, 40), np.float32(0.6 * 2.0**-24))
+    query, key, mask = map(contract.exact, (products, np.ones((1, 1, 40)), np.full((1, 1, 1), -0.75)))
+    total = np.float32(-0.75)
+    for term in products.flat:
+        total = np.float32(total + term)
+    mask_last, bound = product(query, key) + mask, product(query, key, mask)
+    error = np.abs(float(total) - mask_last.value)
+    assert mask_last.error < error <= bound.error
+    assert error <= bounded_scores(query, key, mask, 1.0).error

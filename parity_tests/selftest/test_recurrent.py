@@ -9,6 +9,7 @@ import pytest
 from parity_tests.selftest.laws import finite_difference, within
 from refimpl import recurrent
 from refimpl.error_bounds import strictest
+from refimpl.recurrent_arithmetic import Tracked
 from refimpl.taps import execution
 
 CELLS = (recurrent.RNNCell, recurrent.LSTMCell, recurrent.GRUCell)
@@ -243,6 +244,42 @@ def test_torch_agrees_in_float64_within_the_bound(name, times, rng):
     ]
     for key, tensor in zip(names, (*outputs, *found), strict=True):
         within(tensor.detach().numpy(), bounded[key].value, bounded[key].error)
+
+
+def in_turn(*terms):
+    """Added one after the other in float32."""
+    return sum(map(np.float32, terms), start=np.float32(0.0))
+
+
+BIAS = 0.75
+ORDERS = {
+    "to the biases": lambda x, h: in_turn(BIAS, *x) + in_turn(-BIAS, *h),
+    "of the hidden state to the input's sum": lambda x, h: in_turn(in_turn(*x) + BIAS, *h, -BIAS),
+    "all to one bias": lambda x, h: in_turn(BIAS, *h, *x, -BIAS),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_terms_of_a_gate_may_be_added_in_any_order(order):
+    """Each product rounds what it is added to: 0.6 units in the last place of a bias that then cancels."""
+    ops, products = Tracked(strictest("float32")), np.full(40, np.float32(0.6 * 2.0**-24))
+    operands = ops.operand(products[None]), ops.operand(np.ones((1, 40)))
+    biases = [ops.operand(np.array([bias])) for bias in (BIAS, -BIAS)]
+    bound = ops.gates(*(ops.affine(*operands, bias, "") for bias in biases))
+    biases_last = (bare := ops.affine(*operands, None, "")) + biases[0] + (bare + biases[1])
+    error = abs(float(ORDERS[order](products, products)) - 80 * float(products[0]))
+    assert bound.value == 80 * float(products[0]) and biases_last.error < error <= bound.error
+
+
+def test_a_gate_without_a_hidden_state_is_off_by_what_its_input_is():
+    ops = Tracked(strictest("float32"))
+    weight, bias = ops.operand(np.full((2, 3), 0.1)), ops.operand(np.array([0.0, 0.3]))
+    sum_, nothing = (
+        ops.affine(ops.operand(x), weight, b, "")
+        for x, b in ((np.ones((1, 3)), bias), (np.zeros((1, 3)), None))
+    )
+    for pair in ((sum_, nothing), (nothing, sum_)):
+        assert (ops.gates(*pair).error <= sum_.error * (1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize(
