@@ -12,7 +12,7 @@ import torch
 
 from parity_tests.harness.cases import Case
 from parity_tests.harness.data import Data, call_arguments, constructor_arguments, draw, rejected_inputs
-from parity_tests.harness.neighbours import neighbour
+from parity_tests.harness.neighbours import called_before
 from parity_tests.harness.options import OptionError
 from parity_tests.harness.outcome import (
     CandidateError,
@@ -84,12 +84,9 @@ class Eager:
         )
 
     def _call_neighbour(self, spec: LayerSpec, case: Case, data: Data) -> None:
-        """One call with another argument on the same inputs; nobody looks at what it gives, or raises.
-
-        Not with indices among the inputs: with arguments that they were not made for, torch may crash.
-        """
-        other = neighbour(spec, case)
-        if other is not None and all(array.dtype.kind == "f" for array in data.inputs):
+        """One call with another argument on the same inputs; nobody looks at what it gives, or raises."""
+        other = called_before(spec, case, data)
+        if other is not None:
             with suppress(Exception), self.standing_in(spec, other), quiet():
                 layer, _ = self._layer(spec, other, data)
                 self._call(spec, layer, other, self._inputs(other, data))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.cases import Case
-from parity_tests.harness.data import seed_of
+from parity_tests.harness.data import Data, seed_of
 from parity_tests.specs.spec import LayerSpec
 
 MOST = 20_000  # elements of the inputs: beyond, a call more would cost too much
@@ -30,6 +30,13 @@ def neighbour(spec: LayerSpec, case: Case) -> Case | None:
     others = [*_other_arguments(spec, case), *_other_modes(spec, case)]
     chosen = np.random.default_rng(seed_of(case, "neighbour")).integers(len(others)) if others else 0
     return others[chosen] if others else None
+
+
+def called_before(spec: LayerSpec, case: Case, data: Data) -> Case | None:
+    """The neighbour that a candidate is called for: not with indices among the inputs, for with arguments
+    that they were not made for, torch may crash."""
+    other = neighbour(spec, case)
+    return other if all(array.dtype.kind == "f" for array in data.inputs) else None
 
 
 def _other_arguments(spec: LayerSpec, case: Case) -> list[Case]:

@@ -16,6 +16,7 @@ from parity_tests.harness.cases import Case
 from parity_tests.harness.compare import Comparison
 from parity_tests.harness.data import draw, seed_of
 from parity_tests.harness.findings import ParityError
+from parity_tests.harness.neighbours import called_before
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.trial import Trial, trial_of
 from parity_tests.specs.spec import Drawn, LayerSpec
@@ -101,6 +102,7 @@ def script(
         "@TENSORS": "\n".join(_tensors(trial)),
         "@CANDIDATE": _candidate_lines(candidate),
         "@LAYER": _layer_lines(trial),
+        "@NEIGHBOUR": _neighbour_lines(trial),
         "@INPUTS": ", ".join(names) + ",",
         "@COPIED": copied,
         "@INVOKE": (PLAIN if spec.invoke is None else inspect.getsource(spec.invoke))
@@ -108,6 +110,7 @@ def script(
         "@CALL": ", ".join(_given(case.call)),
         "@UPSTREAM": ", ".join(f"grad_output{i}" for i in range(len(trial.truth.grad_outputs))),
         "@EVALUATED": str(any(comparison.name == "evaluated" for comparison in found)),
+        "@SIGNED": repr({comparison.name for comparison in found if comparison.bounded.bitwise} or ()),
         "@ROWS": "\n".join(row for comparison in found for row in _rows(comparison)),
     }
     text = TEMPLATE.read_text()
@@ -185,16 +188,37 @@ def _candidate_lines(candidate: Eager) -> str:
 
 def _layer_lines(trial: Trial) -> str:
     """The layer or function with the case's arguments, parameters and buffers."""
-    spec, case = trial.spec, trial.case
-    arguments = ", ".join(_given(case.arguments))
-    if spec.is_function:
-        return (
-            f"def layer(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "
-            f"{arguments}{', ' if arguments else ''}**call)\n"
-        )
-    lines = [f"layer = torch.nn.{spec.name}({arguments})", f"layer.train({case.mode == 'train'})"]
-    lines += ["torch.set_grad_enabled(False)"] if case.mode == "inference" else []
+    lines = [_made("layer", trial.spec, trial.case)]
+    lines += ["torch.set_grad_enabled(False)"] if trial.case.mode == "inference" else []
     for name in trial.data.state:
         kind = "buffers" if name in trial.reference().buffers else "parameters"
         lines.append(f"{kind}[{name!r}] = {_variable(name)}")
     return "\n".join(lines)
+
+
+def _made(called: str, spec: LayerSpec, case: Case) -> str:
+    """The layer or function of a case under a name."""
+    arguments = ", ".join(_given(case.arguments))
+    if spec.is_function:
+        return (
+            f"def {called}(*inputs, **call):\n    return torch.nn.functional.{spec.name}(*inputs, "
+            f"{arguments}{', ' if arguments else ''}**call)\n"
+        )
+    return f"{called} = torch.nn.{spec.name}({arguments})\n{called}.train({case.mode == 'train'})"
+
+
+def _neighbour_lines(trial: Trial) -> str:
+    """The neighbour's call before the case's own: what the candidate keeps from it may be the failure."""
+    other = called_before(trial.spec, trial.case, trial.data)
+    if other is None:
+        return ""
+    lines = _made("neighbour", trial.spec, other).splitlines()
+    lines += [] if trial.spec.is_function else ["fill(neighbour, copy.deepcopy({**parameters, **buffers}))"]
+    inputs = "tuple(x.clone() for x in copied)" if dict(other.arguments).get("inplace") else "copied"
+    lines += ["copied = copy.deepcopy(inputs)"]
+    lines += [f"invoke(torch, neighbour, {inputs}, dict({', '.join(_given(other.call))}))"]
+    head = [
+        "# As in the suite its neighbour is called first, with one argument or the mode different.",
+        "with contextlib.suppress(Exception), torch.enable_grad():",
+    ]
+    return "\n".join([*head, *(f"    {line}" for line in lines)]) + "\n"

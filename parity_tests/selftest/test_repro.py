@@ -11,6 +11,7 @@ import torch
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import sweep_of
 from parity_tests.harness.compare import compare
+from parity_tests.harness.neighbours import neighbour
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.repro import SHOWN, script
 from parity_tests.harness.trial import trial_of
@@ -67,8 +68,9 @@ def test_script_shows_what_the_candidate_gave(layer, words, tmp_path, capsys):
     found = as_if_wrong(spec, case)
     path = tmp_path / "script.py"
     path.write_text(script(spec, case, Eager(), found, RunOptions()))
-    with torch.enable_grad():  # a script of an evaluation without gradients turns them off for good
+    with torch.enable_grad(), pytest.raises(SystemExit) as ended:  # a script may turn gradients off for good
         runpy.run_path(str(path))
+    assert ended.value.code == any(comparison.utilisation > 1 for comparison in found)
     lines = iter(capsys.readouterr().out.splitlines())
     for comparison in found:
         for index in map(tuple, comparison.wrong):
@@ -101,8 +103,58 @@ def test_script_of_a_users_file_runs_without_the_suite(pytester):
     )
     empty = pytester.mkdir("empty")
     shown = python(empty, "-I", "-c", alone, str(path))
-    assert shown.returncode == 0, shown.stderr
+    assert shown.returncode == 1, shown.stderr
     assert shown.stdout.startswith(f"{line}, error / bound ")
+
+
+FORGETS = """
+import torch
+known = {}
+def avg_pool2d(input, kernel_size, stride, padding, ceil_mode, include, divisor):
+    include = known.setdefault(tuple(input.shape), include)
+    return torch.nn.functional.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, include, divisor)
+"""
+
+
+def test_script_calls_the_neighbour_whose_traces_are_the_failure(pytester):
+    """A cache that knows the shape alone: right in every first call, and so in a script of one call."""
+    file, spec = pytester.path / "forgets.py", spec_named("AvgPool2d")
+    case = next(case for case in sweep_of(spec, RunOptions()).cases if forgotten(spec, case))
+    file.write_text(FORGETS)
+    few = ("-k", f"[{case.id}-cpu]", "--candidate", "forgets.py")
+    said = here(pytester, *conformance("pooling"), *few).stdout.str()
+    path = pytester.path / re.search(r"^script: (.*)$", said, re.MULTILINE)[1]
+    shown = python(pytester.path, str(path))
+    assert shown.returncode == 1 and "output[" in shown.stdout, shown.stderr
+    file.write_text(FORGETS.replace("known.setdefault(tuple(input.shape), include)", "include"))
+    shown = python(pytester.path, str(path))
+    assert shown.returncode == 0 and "output[" in shown.stdout, shown.stdout + shown.stderr
+
+
+UNSIGNED = """
+import torch
+def pad(*args):
+    return torch.nn.functional.pad(*args) + 0.0
+"""
+
+
+def test_script_sees_the_sign_of_a_copied_zero(pytester):
+    (pytester.path / "unsigned.py").write_text(UNSIGNED)
+    spec = spec_named("ReflectionPad1d")
+    case = next(c for c in sweep_of(spec, RunOptions()).cases if c.data == "specials" and c.dtype == "float32")
+    few = ("-k", f"[{case.id}-cpu]", "--candidate", "unsigned.py")
+    said = here(pytester, *conformance("padding"), *few).stdout.str()
+    path = pytester.path / re.search(r"^script: (.*)$", said, re.MULTILINE)[1]
+    shown = python(pytester.path, str(path))
+    assert shown.returncode == 1 and "output[" in shown.stdout, shown.stderr
+
+
+def forgotten(spec, case):
+    """Whether a case differs from its neighbour in whether the padding counts, and has one."""
+    other, given = neighbour(spec, case), dict(case.arguments)
+    if other is None or not given.get("padding") or given.get("divisor_override"):
+        return False
+    return dict(other.arguments).get("count_include_pad", True) != given.get("count_include_pad", True)
 
 
 @pytest.fixture(autouse=True)
