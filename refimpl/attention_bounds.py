@@ -29,6 +29,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from refimpl.bounded import finite_where
 from refimpl.error_bounds import FLOATS, ULPS, Bounded, gamma
 from refimpl.floats import outward
 
@@ -58,9 +59,8 @@ def product(first: Bounded, second: Bounded, added: Bounded | None = None) -> Bo
             value, error = value + added.value, error + added.error
             magnitude = magnitude + np.abs(added.value) + added.error
         error = error + gamma(terms, contract.u) * magnitude + terms * contract.eta
-        return Bounded(
-            value, np.where(np.isfinite(value), outward(error, 16 + 4 * first.value.shape[-1]), 0.0), contract
-        )
+        error = finite_where(value, outward(error, 16 + 4 * first.value.shape[-1]))
+        return Bounded(value, error, contract)
 
 
 def transposed(operand: Bounded) -> Bounded:
@@ -72,7 +72,7 @@ def either(first: Bounded, second: Bounded) -> Bounded:
     """Two ways to the same number, both of them correct: as far off as the worse one."""
     with np.errstate(invalid="ignore"):
         error = np.maximum(first.error, second.error + np.abs(first.value - second.value))
-    return Bounded(first.value, np.where(np.isfinite(first.value), error, 0.0), first.contract)
+    return Bounded(first.value, finite_where(first.value, error), first.contract)
 
 
 def bounded_scores(query: Bounded, key: Bounded, mask: Bounded, scale: float) -> Bounded:
@@ -114,7 +114,7 @@ def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
         weights = exponential * total.apply(lambda t: 1.0 / np.maximum(t, least), ULPS["reciprocal"])
         underflow = (scores.value.shape[-1] + 1) * contract.eta
         weights = _wider(weights, np.full(weights.value.shape, underflow))
-        error = np.where(alone, 0.0, np.minimum(weights.error, outward(1.0 + 4.0 * contract.u)))
+        error = np.where(alone, 0.0, np.fmin(weights.error, outward(1.0 + 4.0 * contract.u)))
         weights = Bounded(weights.value, error, contract)
         logarithm = contract.exact(largest) + total.apply(_log_from_one, ULPS["log"])
         shifted = scores - logarithm
@@ -181,8 +181,8 @@ def _present(value: np.ndarray, error: np.ndarray) -> np.ndarray:
 
 
 def _wider(operand: Bounded, by: np.ndarray) -> Bounded:
-    error = np.where(operand._zero | ~np.isfinite(operand.value), 0.0, outward(operand.error + by))
-    return replace(operand, error=error)
+    error = np.where(operand._zero, 0.0, outward(operand.error + by))
+    return replace(operand, error=finite_where(operand.value, error))
 
 
 def _stored_weights(weights: Bounded) -> Bounded:

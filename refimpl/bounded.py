@@ -250,8 +250,10 @@ def maximum(first: Bounded, second: Bounded) -> Bounded:
 
 
 def finite_where(value: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """`error`, 0 where the value is NaN or infinite: such elements are compared by kind, not by distance."""
-    return np.where(np.isfinite(value), error, 0.0)
+    """`error`, 0 where the value is NaN or infinite: such elements are compared by kind, not by distance.
+
+    A NaN, of an infinite error that met 0 or another one, is an infinite error."""
+    return np.where(np.isfinite(value), np.where(np.isnan(error), np.inf, error), 0.0)
 
 
 def _nearest(value: np.ndarray, error: np.ndarray) -> np.ndarray:

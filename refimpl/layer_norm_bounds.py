@@ -21,6 +21,7 @@ import math
 
 import numpy as np
 
+from refimpl.bounded import finite_where
 from refimpl.error_bounds import Bounded, inverse_deviation
 from refimpl.floats import gamma, outward
 
@@ -78,7 +79,7 @@ class LayerNormBounds:
 
     def _bounded(self, value: np.ndarray, moved: np.ndarray, roundings: Bounded) -> Bounded:
         error = outward(moved + roundings.error, 8 * self.count + 64)
-        return Bounded(value, np.where(np.isfinite(value), error, 0.0), self.contract)
+        return Bounded(value, finite_where(value, error), self.contract)
 
     def normalized(self) -> Bounded:
         """`hat` as a candidate may have it."""
@@ -135,4 +136,4 @@ class LayerNormBounds:
         """As implementations do that multiply the input and its mean with the slope one by one."""
         more = gamma(roundings, self.contract.u) * size + roundings * self.contract.eta
         more = np.where(size == 0, 0.0, more)  # nothing is added up in an empty batch
-        return Bounded(result.value, outward(result.error + more), self.contract)
+        return Bounded(result.value, finite_where(result.value, outward(result.error + more)), self.contract)

@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from refimpl.bounded import Bounded, SuiteError, maximum, where
+from refimpl.attention_bounds import product
+from refimpl.bounded import Bounded, SuiteError, finite_where, maximum, where
 from refimpl.error_bounds import FLOATS, ULPS, Contract, round_to, strictest
 
 SINGLE, DOUBLE, HALF = strictest("float32"), strictest("float64"), Contract("float16", "float16")
@@ -283,3 +284,11 @@ def test_agreeing_refuses_another_value(loops):
 def test_agreeing_takes_equal_non_finite_values():
     values = np.array([np.nan, np.inf, -np.inf])
     assert SINGLE.exact(values).agreeing(values.copy(), "output").error.tolist() == [0, 0, 0]
+
+
+def test_an_infinite_error_stays_infinite():
+    """0 times it, and the difference of two, say nothing about the result: that is no bound, not NaN."""
+    unknown = Bounded(np.zeros((1, 1)), np.full((1, 1), np.inf), SINGLE)
+    for result in (unknown * unknown, unknown.exp() * unknown, unknown - unknown, product(unknown, unknown)):
+        assert result.value == 0 and result.error == np.inf
+    assert finite_where(np.array([0.0, np.inf]), np.array([np.nan, np.nan])).tolist() == [np.inf, 0.0]
