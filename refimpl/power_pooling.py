@@ -144,7 +144,9 @@ class PowerSums(RegionPool):
 
 
 def _power(base: Bounded, exponent: float) -> Bounded:
-    """base^exponent by a library's pow.  A sum of powers has its value's sign: its interval ends at 0."""
+    """base^exponent by a library's pow, the exponent held in A, or in T where each step is stored.
+
+    A sum of powers has its value's sign: its interval ends at 0."""
 
     def spread(value: np.ndarray, error: np.ndarray) -> np.ndarray:
         size = np.abs(value)
@@ -155,15 +157,28 @@ def _power(base: Bounded, exponent: float) -> Bounded:
         return outward(apart + gamma(8, FLOATS["float64"].roundoff) * (middle + apart))
 
     power = base.apply(lambda values: np.power(values, exponent), base.contract.library("pow"), spread)
-    off = abs(float(round_to(base.contract.store, exponent)) - exponent)
-    if not _stores_steps(base.contract) or off == 0:
+    contract = base.contract
+    held = round_to(contract.store if _stores_steps(contract) else contract.accumulate, exponent)
+    off = abs(float(held) - exponent)
+    if off == 0:
         return power
+    size = np.abs(base.value)
     with np.errstate(all="ignore"):  # x^(p + d) = x^p exp(d ln x), x anywhere within its error
-        size = np.abs(base.value)
-        logarithm = np.maximum(np.abs(np.log(size - base.error)), np.abs(np.log(size + base.error)))
+        low, high = size - base.error, size + base.error
+        logarithm = np.maximum(np.abs(np.log(low)), np.abs(np.log(high)))
         more = (np.abs(power.value) + power.error) * np.expm1(off * logarithm)
-    error = np.where(size + base.error == 0, power.error, outward(power.error + more))
+        if exponent > off:
+            more = np.where(low > 0, more, off * _steepest_logarithm(high, exponent, off))
+    error = np.where(high == 0, power.error, outward(power.error + more))
     return replace(power, error=finite_where(power.value, error))
+
+
+def _steepest_logarithm(high: np.ndarray, exponent: float, off: float) -> np.ndarray:
+    """Largest x^p |ln x| max(x^-d, x^d) up to `high`: below 1 it rises to exp(-1 / (p - d)) and falls again,
+    above 1 it rises."""
+    peak = np.minimum(high, math.exp(-1.0 / (exponent - off)))
+    beyond = np.where(high > 1, high ** (exponent + off) * np.log(high), 0.0)
+    return outward(np.maximum(peak ** (exponent - off) * -np.log(peak), beyond), 16)
 
 
 def _stores_steps(contract: Contract) -> bool:
@@ -255,7 +270,8 @@ def _functions(rank: int) -> tuple:
     input (N, C, *L) or (C, *L) -> output (N, C, *P) float64, P as of a max pooling.  stride None is
     kernel_size. p = inf takes the largest magnitude, p = -inf the smallest.  An odd p can give a negative
     sum, whose root is NaN. The gradient is 0 where the sum is 0.
-    Error: pow to 4 units in the last place, the sum of n powers gamma(n - 1) sum |input|^p.
+    Error: pow to 4 units in the last place, of an exponent that may be rounded to A; the sum of n powers
+    gamma(n - 1) sum |input|^p.
     Raises RuntimeError for sizes that do not fit, ZeroDivisionError for p = 0, TypeError for what is no int.
     Source: torch.nn.functional.{name}."""
     return pool, backward

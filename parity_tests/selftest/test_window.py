@@ -280,9 +280,10 @@ def test_bound_of_a_mean_counts_divisors():
             assert (bounded.error == 0).all() if exact else (bounded.error > 0).all()
 
 
-@pytest.mark.parametrize("p", [1, 2, 3])
-def test_power_means_in_float32_stay_within_the_bound(rng, p):
-    x = rng.uniform(0.1, 2.0, (1, 600)).astype(np.float32)
+@pytest.mark.parametrize(("p", "least"), [(1, 0.1), (2, 0.1), (3, 0.1), (1.3, 1e-25)])
+def test_power_means_in_float32_stay_within_the_bound(rng, p, least):
+    """Of small numbers it shows that 1.3 and 1 / 1.3 are rounded to float32."""
+    x = rng.uniform(least, 20 * least, (1, 600)).astype(np.float32)
     layer = window.LPPool1d(p, 3)
     bounded = layer.bounded(strictest("float32"), (x,), (np.ones((1, 200)),))["output"]
     sums = np.add.accumulate(x.reshape(200, 3) ** np.float32(p), axis=1)[:, -1]
