@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refimpl.floats import FLOATS, gamma, outward
+from refimpl.floats import FLOATS, gamma, outward, round_to
 
 if TYPE_CHECKING:
     from refimpl.error_bounds import Contract, Products
@@ -217,6 +217,22 @@ class Bounded:
             return self
         error = np.where(self._zero, 0.0, self.contract.stored(self.value, self.error))
         return Bounded(self.value, finite_where(self.value, error), self.contract)
+
+    def cast(self, dtype: str) -> Bounded:
+        """What was stored in T, stored once more in another type: free where that holds every number of T.
+
+        An exact value has an exact rounding too; where it overflows, it is compared by kind."""
+        kind, own = FLOATS[dtype], FLOATS[self.contract.store]
+        if kind.precision >= own.precision and kind.largest >= own.largest:
+            return self
+        contract = replace(self.contract, store=dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            rounded = round_to(dtype, self.value)
+            apart = np.where(np.isinf(rounded), 0.0, np.abs(rounded - self.value))
+            error = np.where(self.error == 0, apart, contract.stored(self.value, self.error))
+        once = self.contract.store == self.contract.accumulate  # else the statistics know of one store only
+        error = finite_where(self.value, error)
+        return replace(self, error=error, contract=contract, products=self.products if once else None)
 
     def agreeing(self, loops: np.ndarray, what: str) -> Bounded:
         """This bound around the loops' value instead, wider by what lies between the two: |c - l| <= |c - m|

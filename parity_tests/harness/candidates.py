@@ -46,6 +46,15 @@ class Eager:
         """Whether a case exercises this candidate at all."""
         return True
 
+    def why_not(self, spec: LayerSpec, case: Case) -> str:
+        """Why a case is not put to this candidate, in words that are counted."""
+        return f"not reached by {self.name}"
+
+    def computes(self, spec: LayerSpec, case: Case) -> str:
+        """The dtype to which the operands are rounded first, and which outputs have; gradients have the
+        case's."""
+        return case.dtype
+
     def standing_in(self, spec: LayerSpec, case: Case) -> Any:
         """Context manager in which the layer's code runs."""
         return nullcontext()

@@ -41,7 +41,7 @@ def check_metadata(
         facts, shape = outcome.facts[name], bounded.value.shape
         probe.fact(facts.shape == shape, f"{name} has shape {facts.shape}, needed is {shape}")
         counted = name == "indices" or (name in trial.data.state and trial.data.state[name].dtype.kind == "i")
-        dtype = "int64" if counted else case.dtype
+        dtype = "int64" if counted else trial.truth.dtype_of(name)
         probe.fact(facts.dtype == dtype, f"{name} has dtype {facts.dtype}, needed is {dtype}")
         device = candidate.device.split(":")[0]
         probe.fact(facts.device == device, f"{name} is on {facts.device}, needed is {device}")

@@ -139,18 +139,18 @@ def describe(trial: Trial, comparison: Comparison, met: str | None) -> str:
         lines.append(f"verdict: structure right; meets the contract '{met}', required '{trial.required}'")
     elif bounded.error[index] == 0:
         lines.append(
-            f"verdict: the structure is wrong: this element is exact in {trial.case.dtype}, whatever the "
-            "order of summation"
+            f"verdict: the structure is wrong: this element is exact in {bounded.contract.store}, "
+            "whatever the order of summation"
         )
     else:
-        lines.append(f"verdict: meets no contract of {trial.case.dtype}, required '{trial.required}'")
+        lines.append(f"verdict: meets no contract of {trial.truth.computes}, required '{trial.required}'")
     return "\n".join(lines)
 
 
 def contract_met(trial: Trial, errors: Sequence[ParityError]) -> str:
     """See `Verdict.contract`."""
     if not errors:
-        return "strictest" if trial.required == strictest(trial.case.dtype) else str(trial.required)
+        return "strictest" if trial.required == strictest(trial.truth.computes) else str(trial.required)
     if any(error.comparison is None for error in errors):
         return "other"
     ladder = ["", *(str(contract) for contract in trial.contracts)]

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from parity_tests.harness.autocast import Autocast
 from parity_tests.harness.candidates import Eager, StandIns
 from parity_tests.harness.compiled import Compiled, Inductor
 from parity_tests.harness.options import OptionError
@@ -23,6 +24,7 @@ NAMED: Mapping[str, Callable[[str], Eager]] = {
     "aot_eager": lambda device: Compiled("aot_eager", device),
     "inductor": Inductor,
     "inference": Inference,
+    "autocast": Autocast,
     "vmap": Vmap,
 }
 

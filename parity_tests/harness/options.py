@@ -65,8 +65,9 @@ def add_options(add: Any) -> None:
         default="eager",
         metavar="NAME|FILE.py|MODULE",
         help="implementation under test: eager (default), aot_eager or inductor (torch.compile), inference "
-        "(torch.inference_mode), vmap (sample by sample), or a file or module whose public functions and "
-        "classes stand in for those of the same name in torch.nn.functional and torch.nn",
+        "(torch.inference_mode), autocast (to bfloat16, on the CPU), vmap (sample by sample), or a file or "
+        "module whose public functions and classes stand in for those of the same name in "
+        "torch.nn.functional and torch.nn",
     )
     add(
         "--device",

@@ -102,8 +102,8 @@ class Run:
         for candidate in self.candidates:
             reachable = {case for case in every if candidate.reaches(spec, case)}
             mine = [case for case in cases if case in reachable]
-            if len(mine) < len(cases):
-                self.summary.deselected[f"not reached by {candidate.name}"] += len(cases) - len(mine)
+            left_out = (candidate.why_not(spec, case) for case in cases if case not in reachable)
+            self.summary.deselected.update(left_out)
             self.elsewhere += len(reachable) - len(mine)
             planned += [Planned(spec, case, candidate, self) for case in mine]
             reached |= reachable

@@ -22,7 +22,7 @@ from parity_tests.harness.candidates import CandidateError, Eager, Outcome, quie
 from parity_tests.harness.cases import Case
 from parity_tests.harness.data import Data, arranged, constructor_arguments, draw, make_data
 from parity_tests.specs.spec import LayerSpec
-from refimpl.error_bounds import Bounded, Contract, ladder, strictest
+from refimpl.error_bounds import Bounded, Contract, ladder, round_to, strictest
 
 
 class Clock:
@@ -46,29 +46,40 @@ class Clock:
 class Truth:
     """The numbers of a case and the reference's bounded results, each computed when first asked for."""
 
-    def __init__(self, spec: LayerSpec, case: Case, precision: str = "ieee"):
+    def __init__(self, spec: LayerSpec, case: Case, precision: str = "ieee", computes: str | None = None):
         self.spec, self.case, self.precision = spec, case, precision
+        self.computes = case.dtype if computes is None else computes  # see `Eager.computes`
         self.clock = Clock()
         self._bounded: dict[Contract, dict[str, Bounded]] = {}
 
     @cached_property
     def _layer(self) -> Any:
+        arguments = constructor_arguments(self.spec, self.case)
         with quiet():
-            return self.spec.reference(**constructor_arguments(self.spec, self.case))
+            return self.spec.reference(**{name: self._operand(value) for name, value in arguments.items()})
 
     @cached_property
     def data(self) -> Data:
         with self.clock.measuring("data"):
             return make_data(self.spec, self.case, self._layer.state_dict())
 
+    def _operand(self, value: Any) -> Any:
+        """A number of the case as the call computes with it."""
+        real = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        return round_to(self.computes, value) if real and self.computes != self.case.dtype else value
+
+    def dtype_of(self, name: str) -> str:
+        """The dtype of a result: an output's is the one computed in, all others' the case's."""
+        return self.computes if name.startswith("output") else self.case.dtype
+
     def reference(self) -> Any:
         """The reference layer, with the case's parameters, buffers and mode put in anew."""
-        self._layer.load_state_dict(self.data.state)
+        self._layer.load_state_dict({name: self._operand(v) for name, v in self.data.state.items()})
         return self._layer.train(self.case.mode == "train")
 
     @property
     def inputs(self) -> tuple:
-        return arranged(self.spec, self.case, self.data.inputs)
+        return arranged(self.spec, self.case, tuple(map(self._operand, self.data.inputs)))
 
     @cached_property
     def grad_outputs(self) -> tuple[np.ndarray, ...]:
@@ -76,20 +87,21 @@ class Truth:
             shapes = self.reference().output_shapes(*self.inputs)
         with self.clock.measuring("data"):
             return tuple(
-                draw(self.spec, self.case, f"grad_output{i}", shape) for i, shape in enumerate(shapes)
+                self._operand(draw(self.spec, self.case, f"grad_output{i}", shape))
+                for i, shape in enumerate(shapes)
             )
 
     @cached_property
     def contracts(self) -> tuple[Contract, ...]:
         """From the strictest to the weakest contract that this layer's arithmetic knows."""
-        return ladder(self.case.dtype, self.spec.multilinear, getattr(self._layer, "algorithms", ()))
+        return ladder(self.computes, self.spec.multilinear, getattr(self._layer, "algorithms", ()))
 
     @cached_property
     def required(self) -> Contract:
         """The contract below which a case fails: the strictest, or tf32 products if the run asks for them."""
-        if self.precision == "tf32" and self.case.dtype == "float32" and self.spec.multilinear:
+        if self.precision == "tf32" and self.computes == "float32" and self.spec.multilinear:
             return next(contract for contract in self.contracts if contract.product == "tf32")
-        return strictest(self.case.dtype)
+        return strictest(self.computes)
 
     def bounded(self, contract: Contract) -> dict[str, Bounded]:
         """The reference's results, each with the bound under a contract."""
@@ -97,6 +109,11 @@ class Truth:
             inputs, grad_outputs = self.inputs, self.grad_outputs
             with self.clock.measuring("reference"), quiet(), np.errstate(all="ignore"):
                 results = self.reference().bounded(contract, inputs, grad_outputs)
+            if self.computes != self.case.dtype:
+                results = {
+                    name: result.cast(self.case.dtype) if name.startswith("grad_") else result
+                    for name, result in results.items()
+                }
             if self.case.mode == "inference":
                 results = {name: result for name, result in results.items() if not name.startswith("grad_")}
             self._bounded[contract] = results
@@ -170,7 +187,7 @@ _remembered, _passing = lru_cache(maxsize=512)(Truth), lru_cache(maxsize=2)(Trut
 def trial_of(spec: LayerSpec, case: Case, candidate: Eager, precision: str = "ieee") -> Trial:
     """The trial that all checks of a case share."""
     truth_of = _remembered if sum(map(math.prod, case.shapes)) <= SMALL else _passing
-    return Trial(truth_of(spec, case, precision), candidate)
+    return Trial(truth_of(spec, case, precision, candidate.computes(spec, case)), candidate)
 
 
 def forget() -> None:
