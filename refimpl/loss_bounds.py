@@ -117,6 +117,14 @@ def ramp(z: Bounded) -> Bounded:
     return Bounded(value, finite_where(value, error), z.contract)
 
 
+def underflowing(slope: Bounded, grad_output: np.ndarray) -> Bounded:
+    """A mean's gradient in any order of its factors: slope / N may underflow before grad_output multiplies
+    it."""
+    lost = slope.contract.eta / 2 * np.maximum(np.abs(grad_output), 1.0)
+    error = np.where(slope.error > 0, outward(slope.error + lost), slope.error)
+    return replace(slope, error=finite_where(slope.value, error))
+
+
 def signed(g: Bounded, d: Bounded) -> Bounded:
     """g sign(d), 0 at d = 0 and NaN; either sign where rounding decides."""
     value = np.where(d.value > 0, g.value, np.where(d.value < 0, -g.value, 0.0 * g.value))
@@ -178,7 +186,8 @@ def kl_div(x, t):
 
 
 def kl_div_slopes(g, x, t):
-    slope = sum_of(g * t.log(), g, -(g * x))
+    # log(t) + t / t: differentiated operation by operation it has a product with t, which may underflow
+    slope = sum_of(g * t.log(), either(g, g * t / t), -(g * x))
     nowhere = x.contract.exact(np.full_like(t.value, np.nan))
     return -(g * t), where(t.value == 0, nowhere, slope)
 

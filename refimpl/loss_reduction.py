@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.error_bounds import Bounded, Contract
-from refimpl.loss_bounds import AnyOrder, put, spread
+from refimpl.loss_bounds import AnyOrder, put, spread, underflowing
 from refimpl.module import Module
 from refimpl.taps import Kernel, zeros_like_kind
 
@@ -126,6 +126,8 @@ class Call:
         upstream = spread(upstream, self.shape)
         expected = self.expected(contract, grad_output)
         slopes = self.bounded_slopes(upstream)
+        if self.reduction not in ("none", "sum"):
+            slopes = tuple(s if s is None else underflowing(s, np.asarray(grad_output)) for s in slopes)
         return (
             put(losses).agreeing(self.output(), "output"),
             tuple(
