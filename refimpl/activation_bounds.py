@@ -4,7 +4,8 @@ The functions have the names and arguments of `activation_formulas`; those witho
 operands and need no bound.  Each evaluates the documented formula in the form that implementations use:
 expm1, log1p, the logarithm of the sigmoid that does not overflow; 1 + erf, not erfc, for GELU.  Each
 gradient is that formula's by the chain rule, so that a candidate which differentiates it operation by
-operation fits; only sigmoid and tanh compute it from the stored output.  Where a constant divides (1/6,
+operation fits; only sigmoid and tanh compute it from the stored output, and what ELU's family does in place,
+where nothing else is left (`..._gradient_in_place`).  Where a constant divides (1/6,
 1/alpha), its rounded reciprocal may multiply instead.
 What bounds operation by operation cannot see: 1 / (1 + exp(-x)) is 0 once exp overflows in A (`logistic`).
 """
@@ -146,6 +147,35 @@ def celu(x, alpha):
 
 def celu_gradient(g, x, alpha):
     return where(x.value <= 0, product(g, alpha, (x * (1 / alpha)).exp(), 1 / alpha).store(), g)
+
+
+def elu_gradient_in_place(g, x, alpha):
+    return _from_output(elu_gradient(g, x, alpha), g, x, elu(x, alpha), x.exp() * alpha, alpha)
+
+
+def selu_gradient_in_place(g, x):
+    limit = x.contract.constant(SELU_SCALE) * SELU_ALPHA
+    return _from_output(selu_gradient(g, x), g, x, selu(x), x.exp() * limit, limit)
+
+
+def celu_gradient_in_place(g, x, alpha):
+    power = (x * (1 / alpha)).exp() * alpha
+    return _from_output(celu_gradient(g, x, alpha), g, x, celu(x, alpha), power, alpha, 1 / alpha)
+
+
+def _from_output(
+    direct: Bounded, g: Bounded, x: Bounded, output: Bounded, power: Bounded, limit: Any, *factors: Any
+) -> Bounded:
+    """`direct`, or where x <= 0 the gradient from the output: its slope, `power` = limit exp(x), is output +
+    limit.
+
+    An implementation in place has the stored output and nothing else.  |stored - output| is at most the
+    output's own bound e; the sum adds one rounding in A, and the factors theirs; e stays where the sum
+    cancels.  The sign of the output tells the branch, since limit > 0: it is not above 0 where x <= 0, and
+    elsewhere at least x."""
+    slope = output + limit
+    slope = replace(slope, value=power.value, error=slope.error + np.abs(slope.value - power.value))
+    return where(x.value <= 0, either(direct, product(g, slope, *factors).store()), direct)
 
 
 def sigmoid(x):

@@ -46,7 +46,9 @@ class Elementwise:
         self._forward = Kernel(each, formula, inline=False)
         self._gradient = Kernel(each_gradient, gradient, inline=False)
         self._bound = getattr(activation_bounds, name, None)
-        self._gradient_bound = getattr(activation_bounds, f"{name}_gradient", None)
+        beside = getattr(activation_bounds, f"{name}_gradient", None)
+        in_place = getattr(activation_bounds, f"{name}_gradient_in_place", None)
+        self._gradient_bounds = {False: beside, True: in_place or beside}
 
     def output(self, input: Any, scalars: tuple) -> np.ndarray:
         input = float_array(input)
@@ -65,7 +67,9 @@ class Elementwise:
             self._gradient(arrays, self._checked(scalars), input.size)
         return grad_input
 
-    def bounded(self, contract: Contract, input: Any, grad_output: Any, scalars: tuple) -> dict[str, Bounded]:
+    def bounded(
+        self, contract: Contract, input: Any, grad_output: Any, scalars: tuple, inplace: bool = False
+    ) -> dict[str, Bounded]:
         """Output and input gradient; a result without a bound copies an operand or a scalar argument."""
         x, g = contract.exact(input), contract.exact(grad_output)
         output, grad_input = self.output(input, scalars), self.gradient(grad_output, input, scalars)
@@ -73,7 +77,9 @@ class Elementwise:
         name = self.name
         return {
             "output": _around(self._bound, (x, *scalars), output, f"{name} output"),
-            "grad_input": _around(self._gradient_bound, (g, x, *scalars), grad_input, f"{name} gradient"),
+            "grad_input": _around(
+                self._gradient_bounds[inplace], (g, x, *scalars), grad_input, f"{name} gradient"
+            ),
         }
 
     def _checked(self, scalars: tuple) -> tuple[float, ...]:
@@ -127,9 +133,9 @@ class ElementwiseLayer(Module):
 
     elementwise: Elementwise
 
-    def __init__(self, *scalars: Any) -> None:
+    def __init__(self, *scalars: Any, inplace: bool = False) -> None:
         super().__init__()
-        self.scalars = scalars
+        self.scalars, self.inplace = scalars, inplace
 
     def forward(self, input: Any) -> np.ndarray:
         return self.elementwise.output(input, self.scalars)
@@ -138,11 +144,14 @@ class ElementwiseLayer(Module):
         return (self.elementwise.gradient(grad_outputs[0], input, self.scalars),), {}
 
     def bounded(self, contract: Contract, inputs: tuple, grad_outputs: tuple) -> dict[str, Bounded]:
-        return self.elementwise.bounded(contract, inputs[0], grad_outputs[0], self.scalars)
+        return self.elementwise.bounded(contract, inputs[0], grad_outputs[0], self.scalars, self.inplace)
 
 
 def activation(name: str, layer: str, inplace: bool) -> tuple[Any, Any, Any]:
-    """The function, its backward and the class of one formula; `inplace`, where torch has it, is ignored."""
+    """The function, its backward and the class of one formula.
+
+    `inplace`, where torch has it, changes no value, but the bound of a gradient for which only the output is
+    left."""
     elementwise = Elementwise(name)
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     own = [*elementwise.scalars, *([inspect.Parameter("inplace", kind, default=False)] if inplace else [])]
@@ -169,7 +178,7 @@ def activation(name: str, layer: str, inplace: bool) -> tuple[Any, Any, Any]:
 
     def constructor(*arguments, **keywords):
         self, *rest = values(of_class, arguments, keywords)
-        ElementwiseLayer.__init__(self, *rest[:count])
+        ElementwiseLayer.__init__(self, *rest[:count], inplace=any(rest[count:]))
 
     describe(function, name, of_function, _document(elementwise, f"torch.nn.functional.{name}"))
     describe(

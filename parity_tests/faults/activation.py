@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from parity_tests.faults import activation_in_place
 from parity_tests.faults.activation_controls import CONTROLS, LAYERS, SELU_ALPHA, SELU_SCALE, every_function
 from parity_tests.faults.fault import Fault, scaled, with_gradient
 
@@ -361,4 +362,5 @@ FAULTS = (
         _spoiled("glu", _glu_without_the_slope),
         "input_gradients",
     ),
+    *activation_in_place.FAULTS,
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
-from parity_tests.faults.fault import Control
+from parity_tests.faults.fault import Control, in_place_too
 
 # layer -> the function that it calls
 LAYERS = {
@@ -44,6 +45,20 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 def every_function(make: Callable[[Callable], Callable]) -> dict[str, Callable]:
     """A stand-in for every function, made from torch's own."""
     return {name: make(getattr(functional, name)) for name in sorted(set(LAYERS.values()))}
+
+
+def takes_inplace(name: str) -> bool:
+    """Of functions that are written in C++, which have no signature and no such argument, False."""
+    return inspect.isfunction(getattr(functional, name)) and "inplace" in (
+        inspect.signature(getattr(functional, name)).parameters
+    )
+
+
+def _also_in_place(stand_ins: dict[str, Callable]) -> dict[str, Callable]:
+    return {
+        name: in_place_too(name, stand_in) if takes_inplace(name) else stand_in
+        for name, stand_in in stand_ins.items()
+    }
 
 
 def _in_float64(original: Callable) -> Callable:
@@ -142,13 +157,13 @@ CONTROLS = (
     Control(
         "float64_then_one_rounding",
         "everything in float64, rounded once",
-        every_function(_in_float64),
+        _also_in_place(every_function(_in_float64)),
         tuple(LAYERS),
     ),
     Control(
         "by_hand_in_float32",
         "the documented formulas in torch operations, half types in float32",
-        {name: _in_float32(formula) for name, formula in _BY_HAND.items()},
+        _also_in_place({name: _in_float32(formula) for name, formula in _BY_HAND.items()}),
         tuple(layer for layer, name in LAYERS.items() if name in _BY_HAND),
     ),
 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from parity_tests.faults.fault import Control, Fault, scaled, with_gradient
+from parity_tests.faults.fault import Control, Fault, in_place_too, out_of_place, scaled, with_gradient
 
 _FUNCTIONS = {
     "Dropout": "dropout",
@@ -113,6 +113,13 @@ FAULTS = (
     _fault("gradient_half", "the gradient has half its size", _gradient_half, "input_gradients"),
     _fault("writes_input", "the input is halved in place", _writes_input, "purity"),
     _fault("wrong_dtype", "the result comes in float64", _wrong_dtype, "metadata"),
+    Fault(
+        "dropout_inplace_ignored",
+        "with inplace=True the input stays as it was",
+        {function: out_of_place(function) for function in _FUNCTIONS.values() if "alpha" not in function},
+        "purity",
+        tuple(layer for layer in LAYERS if "Alpha" not in layer),  # of which torch itself hands nothing on
+    ),
     Fault("any_p", "any p is accepted", {layer: _any_p(layer) for layer in LAYERS}, "rejection", LAYERS),
 )
 
@@ -191,4 +198,11 @@ LAWLESS = {
 }
 MASKED = {function: _by_mask(function) for function in _FUNCTIONS.values()}
 
-CONTROLS = (Control("documented_formula", "a mask and the documented formula", MASKED, LAYERS),)
+CONTROLS = (
+    Control(
+        "documented_formula",
+        "a mask and the documented formula",
+        {function: in_place_too(function, stand_in) for function, stand_in in MASKED.items()},
+        LAYERS,
+    ),
+)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -89,3 +91,27 @@ def scaled(index: int, factor: float) -> Callable[[Any, list, list], list]:
         return [g if i != index or g is None else g * factor for i, g in enumerate(gradients)]
 
     return spoil
+
+
+def in_place_too(name: str, stand_in: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A stand-in that knows nothing of `inplace`, with its output written into the input where that is asked
+    for."""
+    signature = inspect.signature(getattr(functional, name))
+
+    def call(input: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if not signature.bind(input, *args, **kwargs).arguments.get("inplace"):
+            return stand_in(input, *args, **kwargs)
+        return input.copy_(stand_in(input.clone(), *args, **kwargs))
+
+    return call if "inplace" in signature.parameters else stand_in
+
+
+def out_of_place(name: str) -> Callable[..., torch.Tensor]:
+    """torch's function, deaf to `inplace`."""
+    original = getattr(functional, name)
+    signature = inspect.signature(original)
+
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return original(**signature.bind(*args, **kwargs).arguments | {"inplace": False})
+
+    return call

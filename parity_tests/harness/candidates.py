@@ -67,9 +67,11 @@ class Eager:
         recorded = self.gradients and case.mode != "inference"
         with self.standing_in(spec, case), torch.set_grad_enabled(recorded):
             layer, tensors = self._layer(spec, case, data)
-            outputs = self._call(spec, layer, case, inputs)
+            operands = _operands(case, inputs)
+            outputs = self._call(spec, layer, case, operands)
         outcome = Outcome()
         outcome.take(dict(zip(output_names(outputs), outputs, strict=True)))
+        outcome.in_place = operands is inputs or same_bits(to_array(operands[0]), outcome.arrays["output"])
         if recorded:
             outcome.take(self._gradients(spec, case, inputs, tensors, outputs))
         buffers = _buffers(layer)
@@ -79,9 +81,9 @@ class Eager:
         with self.standing_in(spec, case), torch.set_grad_enabled(recorded):
             if buffers and case.mode == "train":  # before the second call, which moves the buffers again
                 layer.train(False)
-                outcome.evaluated = to_array(self._call(spec, layer, case, inputs)[0])
+                outcome.evaluated = to_array(self._call(spec, layer, case, _operands(case, inputs))[0])
                 layer.train(True)
-            again = self._call(spec, layer, case, inputs)
+            again = self._call(spec, layer, case, _operands(case, inputs))
         outcome.second = dict(zip(output_names(again), map(to_array, again), strict=True))
         outcome.written = _written(data, inputs, tensors)
         return outcome
@@ -98,7 +100,7 @@ class Eager:
         if other is not None:
             with suppress(Exception), self.standing_in(spec, other), quiet():
                 layer, _ = self._layer(spec, other, data)
-                self._call(spec, layer, other, self._inputs(other, data))
+                self._call(spec, layer, other, _operands(other, self._inputs(other, data)))
 
     def rejects(self, spec: LayerSpec, case: Case) -> BaseException | None:
         """The exception that construction or call of a case raises; None if it is accepted."""
@@ -164,10 +166,6 @@ class Eager:
         return layer(*inputs, **call) if spec.invoke is None else spec.invoke(torch, layer, inputs, call)
 
     def _call(self, spec: LayerSpec, layer: Any, case: Case, inputs: tuple) -> tuple[torch.Tensor, ...]:
-        if dict(case.arguments).get(
-            "inplace"
-        ):  # autograd allows no writing into a leaf that needs a gradient
-            inputs = tuple(tensor.clone() for tensor in inputs)
         outputs = flat(self._invoke(spec, layer, case, inputs))
         if not outputs:
             raise CandidateError(f"{case.layer} returned no output; needed are tensors")
@@ -207,6 +205,12 @@ class Eager:
             [output for output, _ in pairs], list(wanted.values()), [up for _, up in pairs], allow_unused=True
         )
         return {name: tensor for name, tensor in zip(wanted, gradients, strict=True) if tensor is not None}
+
+
+def _operands(case: Case, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The inputs; of a call in place copies, since autograd allows no writing into a leaf."""
+    in_place = dict(case.arguments).get("inplace")
+    return tuple(tensor.clone() for tensor in inputs) if in_place else inputs
 
 
 def _put_back(data: Data, parameters: Mapping[str, torch.Tensor], case: Case) -> None:

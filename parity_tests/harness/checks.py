@@ -97,10 +97,12 @@ def check_state(
 def check_purity(
     spec: LayerSpec, case: Case, candidate: Eager, tally: Tally | None = None, **how: str
 ) -> None:
-    """Inputs and parameters unchanged, and a second call gives the same bits."""
+    """Inputs and parameters unchanged, but for a call in place; a second call gives the same bits."""
     trial = trial_of(spec, case, candidate, **how)
     probe, written = Probe("purity", trial, tally), trial.outcome.written
     probe.fact(not written, f"the call changed {', '.join(written)}; it must leave its operands alone")
+    if dict(case.arguments).get("inplace"):
+        probe.fact(trial.outcome.in_place, "with inplace=True the input must hold the output after the call")
     for name, second in trial.outcome.second.items():
         same = same_bits(trial.outcome.arrays[name], second)
         probe.fact(same, f"a second call with the same operands gave another {name}")

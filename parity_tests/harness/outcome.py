@@ -49,6 +49,7 @@ class Outcome:
     second         outputs of a second call               evaluated  output in evaluation mode after a
                    training
                                                                      call, of layers with buffers
+    in_place       whether a call with inplace=True left its output in its input
     """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
@@ -56,6 +57,7 @@ class Outcome:
     written: list[str] = field(default_factory=list)
     second: dict[str, np.ndarray] = field(default_factory=dict)
     evaluated: np.ndarray | None = None
+    in_place: bool = True
 
     def take(self, tensors: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in tensors.items():

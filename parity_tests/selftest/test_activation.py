@@ -9,7 +9,8 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, within
 from refimpl.activation_bounds import sigmoid, tanh_gradient
-from refimpl.error_bounds import strictest
+from refimpl.activation_formulas import SELU_ALPHA, SELU_SCALE
+from refimpl.error_bounds import FLOATS, round_to, strictest
 from refimpl.taps import compiler_present
 
 X = np.array([-2.0, -0.5, 0.0, 0.5, 2.0])
@@ -180,6 +181,30 @@ def test_bounds_hold_against_many_digits(name):
     slopes = [mp.diff(lambda t: MPMATH[name](mp, t), mp.mpf(float(v))) for v in x]
     for key, values in (("output", exact), ("grad_input", slopes)):
         within(np.array([float(v) for v in values]), bounded[key].value, bounded[key].error)
+
+
+IN_PLACE = [("ELU", {}, 1.0), ("ELU", {"alpha": 100.0}, 100.0), ("CELU", {"alpha": 0.7}, 0.7)]
+IN_PLACE += [("SELU", {}, SELU_SCALE * SELU_ALPHA)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(("layer", "given", "limit"), IN_PLACE)
+def test_bound_in_place_holds_for_the_stored_output_and_is_reached(layer, given, limit, dtype):
+    """In exact arithmetic the slope where x <= 0 is output + limit, with the output stored in T; elsewhere
+    the bound is what it is beside the input."""
+    x = round_to(dtype, np.linspace(-12.0, 3.0, 2001))
+    g = np.ones_like(x)
+    layers = [getattr(refimpl, layer)(**given, inplace=inplace) for inplace in (False, True)]
+    beside, in_place = (layer.bounded(strictest(dtype), (x,), (g,)) for layer in layers)
+    low = x <= 0
+    stored = round_to(dtype, in_place["output"].value)
+    scale = 1 / limit if layer == "CELU" else 1.0
+    slope = round_to(dtype, (stored + limit) * scale)
+    error, bound = np.abs(slope - in_place["grad_input"].value), in_place["grad_input"].error
+    assert (error[low] <= bound[low]).all() and (error[low] / bound[low]).max() > 0.1
+    assert np.array_equal(bound[~low], beside["grad_input"].error[~low])
+    assert (error[low] > beside["grad_input"].error[low]).mean() > 0.5, "the wider bound is needed"
+    assert (bound[low] < 16 * FLOATS[dtype].roundoff * limit * scale).all()
 
 
 def test_bounds_where_functions_saturate():

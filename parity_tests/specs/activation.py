@@ -17,7 +17,7 @@ from parity_tests.harness.covering import Constraint
 from parity_tests.specs import activation_channels
 from parity_tests.specs.activation_axes import AXES, CONSTRAINTS, SHAPES, rejection, special_corners
 from parity_tests.specs.activation_data import values
-from parity_tests.specs.spec import HALF, Built, Corner, LayerSpec, Rejection
+from parity_tests.specs.spec import DTYPES, HALF, Built, Corner, LayerSpec, Rejection
 
 
 def _infinite(required: Mapping[str, Any], scalars: Mapping[str, tuple]) -> tuple[Corner, ...]:
@@ -66,7 +66,6 @@ def _elementwise(
     keeps_channels_last: bool = True,
     corners: tuple[Corner, ...] = (),
     negative: str | None = None,
-    in_place: bool = True,
     infinite: bool = True,
     **scalars: tuple,
 ) -> LayerSpec:
@@ -74,12 +73,11 @@ def _elementwise(
 
     scalars   argument -> values, torch's default first; arguments that go together are joined by `__`
     negative  the axis whose negative values torch refuses in place
-    in_place  whether `inplace` is swept
     infinite  whether scalars are also tried at infinity
     tiny      whether the formula keeps any digit of inputs near 0
     """
     reference = getattr(refimpl, "ReLU6" if is_function else name)
-    places, refused = _in_place(reference, negative) if in_place else ({}, ())
+    places, refused = _in_place(reference, negative)
     axes = {axis.replace("__", " "): values for axis, values in (scalars | places).items()}
     defaults = {
         name: value
@@ -120,8 +118,16 @@ def _not_a_number(name: str, **others: Any) -> Rejection:
 _LENET = {"lenet5_1": (1, 6, 28, 28), "lenet5_2": (1, 16, 10, 10)}
 _RELU = {"alexnet_1": (1, 96, 55, 55), "resnet18_layer1": (1, 64, 56, 56), "resnet18_layer4": (1, 512, 7, 7)}
 
-# In place, the gradient can only be had from the stored output plus alpha, and has its rounding: not swept.
-_FROM_OUTPUT = False
+# Of these the gradient in place comes from the stored output.
+_IN_PLACE = tuple(
+    Corner(f"{data}_in_place", built=Built({"inplace": True}, (shape,)), data=data, dtypes=dtypes)
+    for data, shape, dtypes in (
+        ("nan", (34,), DTYPES),
+        ("infinity", (34,), DTYPES),
+        ("extreme", (34,), ("float32", *HALF)),
+        ("half_sample", (1, 2048), HALF),
+    )
+)
 
 _PLAIN = (
     _elementwise("ReLU", "relu", networks=_RELU),
@@ -129,7 +135,7 @@ _PLAIN = (
     _elementwise("relu6", "relu6", lambda: (6.0,), is_function=True),
     _elementwise("Hardsigmoid", "hardsigmoid", lambda: (3.0, -3.0)),
     _elementwise("Hardswish", "hardswish", lambda: (3.0, -3.0, -1.5)),
-    _elementwise("SELU", "selu", in_place=_FROM_OUTPUT),
+    _elementwise("SELU", "selu", corners=_IN_PLACE),
     _elementwise("Sigmoid", "sigmoid", networks=_LENET),
     _elementwise("LogSigmoid", "logsigmoid", keeps_channels_last=False),
     _elementwise("SiLU", "silu"),
@@ -207,7 +213,8 @@ _WITH_SCALARS = (
         "ELU",
         "elu",
         rejections=(_not_a_number("alpha"),),
-        in_place=_FROM_OUTPUT,
+        negative="alpha",
+        corners=_IN_PLACE,
         alpha=(1.0, 0.3, -2.0, 100.0),
     ),
     _elementwise(
@@ -217,7 +224,8 @@ _WITH_SCALARS = (
             _not_a_number("alpha"),
             rejection("alpha_0", RuntimeError, "the message speaks of a ZeroDivisionError", alpha=0.0),
         ),
-        in_place=_FROM_OUTPUT,
+        negative="alpha",
+        corners=_IN_PLACE,
         alpha=(1.0, 0.7, -2.0, 3.0),
     ),
     _elementwise(
