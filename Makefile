@@ -6,6 +6,7 @@ VENV ?= .venv
 WORKERS ?= auto
 PYTEST_ARGS ?=
 STRENGTH_ARGS ?=
+MUTANTS_ARGS ?=
 FUZZ_CASES ?= 10000
 FUZZ_SEED ?= 0
 FUZZ_ARGS ?=
@@ -24,7 +25,7 @@ PYTEST := $(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 8 --dist worksteal
 # The stamp's name holds the requirement, so another TORCH is another stamp and installs anew.
 STAMP := $(VENV)/.installed-$(shell printf '%s' '$(TORCH)' | tr -c 'A-Za-z0-9.' '_')
 
-.PHONY: help parity test quick full fuzz merge bench strength readme lint wheel-test clean
+.PHONY: help parity test quick full fuzz merge bench strength mutants readme lint wheel-test clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +35,7 @@ help: ## show this list
 	@echo "  WORKERS=$(WORKERS)            processes to run the cases on; 0 runs them in pytest's own"
 	@echo "  PYTEST_ARGS='...'       passed on, e.g. PYTEST_ARGS='-k Conv2d --device cpu'"
 	@echo "  REPORTS='$(REPORTS)'  MERGED=$(MERGED)   what make merge reads and writes"
+	@echo "  MUTANTS_ARGS='...'      e.g. MUTANTS_ARGS='--modules refimpl/conv.py --every 10'"
 	@echo "  FUZZ_CASES=$(FUZZ_CASES)  FUZZ_SEED=$(FUZZ_SEED)  FUZZ_ARGS='...'   e.g. FUZZ_ARGS='--families pooling'"
 
 parity: $(STAMP) ## verify the installed torch and print the table (the main job)
@@ -56,6 +58,9 @@ bench: $(STAMP) ## time the references beside torch, and the harness itself (one
 
 strength: $(STAMP) ## show what the suite catches: published bugs, beside others' tolerances; tables go to .parity
 	$(PYTHON) -m parity_tests.strength $(STRENGTH_ARGS)
+
+mutants: $(STAMP) ## change one operator or number at a time and see whether a test turns red; an hour and more
+	$(PYTHON) -W ignore -m parity_tests.mutants $(MUTANTS_ARGS)
 
 merge: ## make one report of those of shards and devices; needs Python alone, no torch
 	$(firstword $(wildcard $(PYTHON)) $(PYTHON3)) -m parity_tests merge $(REPORTS) -o $(MERGED)
