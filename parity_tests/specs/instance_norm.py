@@ -96,6 +96,12 @@ def _instance_corners(rank: int) -> tuple[Corner, ...]:
         ),
         Corner("momentum_0", {**tracks, "momentum": 0.0}),
         Corner("momentum_2", {**tracks, "momentum": 2.0}),
+        Corner(  # that of some samples, not their mean
+            "variance_overflows",
+            built=Built({"num_features": 5, **tracks, "momentum": 0.7}, ((4, 5, *ones, 2),)),
+            dtypes=("float16",),
+            data="large",
+        ),
         Corner("any_channels", built=Built({"num_features": 4}, ((2, 3, *_SIZE[rank]),))),
         *beyond_65536(
             ("length", {"num_features": 2}, (1, 2, *ones, 65_539)),

@@ -74,6 +74,9 @@ SPECS = (
         _LOGITS,
         scalars={"weight": _WEIGHTS},
         shapes=tuple(name for name in SHAPES if name != "scalar"),
+        corners=(
+            Corner("sum_overflows", built=Built({}, ((1000,), (1000,))), dtypes=("float16",), data="steps"),
+        ),
         rejections=(Rejection("no_axes", Built({}, ((), ())), IndexError),),
     ),
     element_loss(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.harness.covering import Constraint
-from parity_tests.specs.spec import DTYPES, Built, Corner, Drawn, LayerSpec, Rejection
+from parity_tests.specs.spec import DTYPES, HALF, Built, Corner, Drawn, LayerSpec, Rejection
 from refimpl.multihead_attention import MultiheadAttention
 
 # Queries, keys, features, heads.
@@ -148,6 +148,12 @@ _CORNERS = (
             key_padding_mask=Drawn((8, 33)),
             attn_mask=Drawn((33, 33)),
         ),
+    ),
+    Corner(
+        "heads_of_one_feature",
+        {"layout": "sliced"},
+        _call({"embed_dim": 6, "num_heads": 6}, (12, 12, 6), average_attn_weights=False),
+        dtypes=HALF,
     ),
     *(Corner(f"length_{n}", built=_call({}, (n, 2, 8))) for n in (1, 2, 7)),
     Corner("length_33", built=_call({}, (33, 1, 8))),

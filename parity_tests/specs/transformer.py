@@ -117,7 +117,14 @@ def _of_length(length: int, inputs: int) -> Corner:
 
 _ADDITIVE = {"mask": "additive", "batch_first": True, "mode": "inference"}
 _CORNERS = {
-    "src": (Corner("additive_mask_inference", _ADDITIVE, dtypes=("float64", "float32"), sweep="quick"),),
+    "src": (
+        Corner("additive_mask_inference", _ADDITIVE, dtypes=("float64", "float32"), sweep="quick"),
+        Corner(
+            "two_features",  # of which a normalization leaves -1 and 1, with a gradient near 0
+            built=Built({"d_model": 2, "nhead": 2, "dim_feedforward": 6, "dropout": 0.0}, ((5, 3, 2),)),
+            dtypes=DTYPES,
+        ),
+    ),
     "tgt": (),
 }
 

@@ -78,6 +78,7 @@ def _power_corners(rank: int) -> tuple[Corner, ...]:
         plain("negative_numbers_to_a_fraction", (2, 3, *size), 1.5, "equal"),
         plain("window_hangs_over", (2, 3, *(5, 7, 3)[:rank]), 2, stride=2, ceil_mode=True),
         plain("kernel_covers_input", (2, 3, *(3,) * rank), 2, kernel_size=3),
+        plain("kernel_hangs_over_all", (2, 3, *(2,) * rank), 2, kernel_size=3, ceil_mode=True),
         plain("size_one_axes", (2, 3, *ones), 2, kernel_size=1),
         plain(
             "axis_beyond_65536",
