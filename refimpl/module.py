@@ -100,3 +100,9 @@ def uniform(shape: tuple[int, ...], fan_in: int) -> np.ndarray:
     """Initial weights as torch documents them for Conv and Linear: U(-sqrt(k), sqrt(k)), k = 1 / fan_in."""
     limit = 1.0 / np.sqrt(fan_in) if fan_in > 0 else 0.0
     return np.random.default_rng().uniform(-limit, limit, shape)
+
+
+def xavier(rows: int, columns: int) -> np.ndarray:
+    """Initial weights as torch.nn.init.xavier_uniform_ draws them: U(-a, a), a = sqrt(6 / (rows + columns))."""
+    limit = np.sqrt(6.0 / (rows + columns))
+    return np.random.default_rng().uniform(-limit, limit, (rows, columns))

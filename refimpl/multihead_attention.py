@@ -21,7 +21,7 @@ import numpy as np
 from refimpl.attention_arithmetic import Bounds, Loops
 from refimpl.attention_bounds import STORED_SCORES
 from refimpl.error_bounds import Bounded, Contract
-from refimpl.module import Module, uniform
+from refimpl.module import Module, uniform, xavier
 
 __all__ = ["MultiheadAttention"]
 
@@ -73,6 +73,11 @@ class Call:
         if padding is not None:
             merged += _additive(padding).reshape(self.batches, 1, 1, keys)
         return np.pad(merged, [(0, 0)] * 3 + [(0, layer.own_keys)])
+
+
+def _own_key(features: int) -> np.ndarray:
+    """A key or value that is learnt, first drawn as torch.nn.init.xavier_normal_ draws it: N(0, 1 / features)."""
+    return np.random.default_rng().normal(0.0, features**-0.5, (1, 1, features))
 
 
 def _additive(mask: np.ndarray) -> np.ndarray:
@@ -140,6 +145,7 @@ class MultiheadAttention(Module):
     as the weights are tensors then; without, they stay in A: see `attention_bounds`.
     Raises ValueError and AssertionError for sizes that are no sizes, AssertionError and RuntimeError for
     shapes that do not fit, NotImplementedError for dropout in training.
+    Parameters are first drawn as torch draws them, which its documentation leaves open.
     Source: torch.nn.MultiheadAttention."""
 
     parameters = (
@@ -178,15 +184,13 @@ class MultiheadAttention(Module):
         self.vdim = embed_dim if vdim is None else vdim
         self.own_keys = int(add_bias_kv) + int(add_zero_attn)
         packed = self.kdim == self.vdim == embed_dim
-        self.in_proj_weight = uniform((3 * embed_dim, embed_dim), embed_dim) if packed else None
+        self.in_proj_weight = xavier(3 * embed_dim, embed_dim) if packed else None
         for name, features in (("q", embed_dim), ("k", self.kdim), ("v", self.vdim)):
-            weight = None if packed else uniform((embed_dim, features), features)
-            setattr(self, f"{name}_proj_weight", weight)
+            setattr(self, f"{name}_proj_weight", None if packed else xavier(embed_dim, features))
         self.in_proj_bias = np.zeros(3 * embed_dim) if bias else None
         setattr(self, OUT_WEIGHT, uniform((embed_dim, embed_dim), embed_dim))
         setattr(self, OUT_BIAS, np.zeros(embed_dim) if bias else None)
-        self.bias_k = uniform((1, 1, embed_dim), embed_dim) if add_bias_kv else None
-        self.bias_v = uniform((1, 1, embed_dim), embed_dim) if add_bias_kv else None
+        self.bias_k, self.bias_v = (_own_key(embed_dim) if add_bias_kv else None for _ in "kv")
 
     def _projections(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Weight and bias for query, key and value."""

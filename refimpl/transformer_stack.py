@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from refimpl.group_norm import LayerNorm
-from refimpl.module import Module
+from refimpl.module import Module, xavier
 from refimpl.transformer import Composite, TransformerDecoderLayer, TransformerEncoderLayer
 
 __all__ = ["Transformer", "TransformerDecoder", "TransformerEncoder"]
@@ -133,7 +133,8 @@ class Transformer(Composite):
     Both end with a norm.  src (S, N, d_model), tgt (T, N, d_model), or both with `batch_first` (N, ...), or
     without N -> output as tgt.  Masks: src_mask (S, S), tgt_mask (T, T), memory_mask (T, S), and of keys
     src_key_padding_mask, memory_key_padding_mask (N, S), tgt_key_padding_mask (N, T).
-    `custom_encoder` and `custom_decoder` take the place of the two.
+    `custom_encoder` and `custom_decoder` take the place of the two.  All matrices are drawn anew (Xavier), as
+    torch does, also those of layers that it is given.
     Error: as `TransformerEncoder`; encoder's output and its gradient are stored in T.
     Raises RuntimeError for batches or features that do not fit; otherwise as the layers.
     Source: torch.nn.Transformer."""
@@ -167,6 +168,8 @@ class Transformer(Composite):
         if custom_decoder is None:
             custom_decoder = stack(TransformerDecoder, TransformerDecoderLayer, num_decoder_layers)
         self.encoder, self.decoder = custom_encoder, custom_decoder
+        first = self.state_dict()
+        self.load_state_dict({k: xavier(*v.shape) if v.ndim == 2 else v for k, v in first.items()})
 
     def parts(self) -> Mapping[str, Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}
