@@ -103,6 +103,6 @@ def uniform(shape: tuple[int, ...], fan_in: int) -> np.ndarray:
 
 
 def xavier(rows: int, columns: int) -> np.ndarray:
-    """Initial weights as torch.nn.init.xavier_uniform_ draws them: U(-a, a), a = sqrt(6 / (rows + columns))."""
+    """Initial weights as torch.nn.init.xavier_uniform_: U(-a, a), a = sqrt(6 / (rows + columns))."""
     limit = np.sqrt(6.0 / (rows + columns))
     return np.random.default_rng().uniform(-limit, limit, (rows, columns))

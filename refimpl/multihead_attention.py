@@ -76,7 +76,7 @@ class Call:
 
 
 def _own_key(features: int) -> np.ndarray:
-    """A key or value that is learnt, first drawn as torch.nn.init.xavier_normal_ draws it: N(0, 1 / features)."""
+    """A key or value that is learnt, begun as torch.nn.init.xavier_normal_ does: N(0, 1 / features)."""
     return np.random.default_rng().normal(0.0, features**-0.5, (1, 1, features))
 
 
