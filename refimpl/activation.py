@@ -166,7 +166,7 @@ class Hardtanh(_Hardtanh):  # type: ignore[valid-type, misc]  # made by `activat
 def _slopes(input: Any, lower: float, upper: float) -> np.ndarray:
     """A slope for each element, drawn evenly from [lower, upper] where input <= 0, and 1 elsewhere."""
     input = float_array(input)
-    _mean_rrelu(input[:0] if input.ndim else input, lower, upper)  # checks the arguments
+    _mean_rrelu((), lower, upper)  # checks the arguments
     return np.where(input <= 0, np.random.default_rng().uniform(lower, upper, input.shape), 1.0)
 
 

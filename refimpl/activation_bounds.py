@@ -95,8 +95,8 @@ def mean_slope(x: Bounded, lower: float, upper: float) -> Bounded:
 
 def hardsigmoid(x):
     line = either((x + 3.0) * (1 / 6), x * (1 / 6) + 0.5).store()
-    ends = np.where(x.value >= 3, 1.0, np.where(x.value <= -3, 0.0, x.value))
-    return where(np.abs(x.value) < 3, line, x.contract.exact(ends))
+    ends = x.contract.exact((1.0 + np.sign(x.value)) / 2)
+    return where(np.abs(x.value) < 3, line, ends)
 
 
 def hardsigmoid_gradient(g, x):

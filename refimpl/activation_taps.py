@@ -61,7 +61,7 @@ class _ParametricReLU:
         channels = input.shape[1] if input.ndim > 1 else 1
         if weight.ndim > 1:
             raise RuntimeError(f"prelu: weight has {weight.ndim} axes {weight.shape}; needed is one, or none")
-        if weight.size not in (1, channels) or (input.ndim == 0 and weight.size != 1):
+        if weight.size not in (1, channels):
             raise RuntimeError(
                 f"prelu: {weight.size} weights for {input.shape}; needed are 1 or {channels}, "
                 f"one for each channel (axis 1)"
@@ -193,16 +193,15 @@ class _Halves:
         self.shape, self.output_shape = input.shape, (*before, size // 2, *after)
         self.geometry = (int(np.prod(before)), size // 2, int(np.prod(after)))
         self.input = input.reshape(self.geometry[0], size, self.geometry[2])
-        self.work = input.size // 2
 
     def output(self) -> np.ndarray:
         output = np.zeros(self.geometry)
-        _glu_forward((output, self.input), self.geometry, self.work)
+        _glu_forward((output, self.input), self.geometry, self.input.size)
         return output.reshape(self.output_shape)
 
     def gradient(self, grad_output: Any) -> np.ndarray:
         up, grad_input = float_array(grad_output).reshape(self.geometry), np.zeros(self.input.shape)
-        _glu_gradient((up, self.input, grad_input), self.geometry, self.work)
+        _glu_gradient((up, self.input, grad_input), self.geometry, self.input.size)
         return grad_input.reshape(self.shape)
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:

@@ -75,7 +75,7 @@ class BoundedRows(Bounds):
 
     def log_softmax_gradient(self, grad_output: Bounded, input: Bounded, output: Bounded) -> Bounded:
         if input.value.shape[1] == 1:
-            return self.exact(grad_output.value * (output.value - output.value))
+            return self.exact(grad_output.value * output.value)
         return put(grad_output - output.exp() * grad_output.sum(1, keepdims=True))
 
     def joined(self, move: Callable, *operands: Bounded) -> Bounded:
@@ -94,8 +94,6 @@ class BoundedRows(Bounds):
 
     def add(self, *operands: Bounded) -> Bounded:
         """In any order, each partial sum stored."""
-        if len(operands) == 1:
-            return operands[0]
         total = sum_of(*operands)
         size = sum(np.abs(x.value) + x.error for x in operands)
         stores = (len(operands) - 1) * FLOATS[self.contract.store].half_spacing(outward(size))

@@ -8,9 +8,9 @@ import pytest
 
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, within
-from refimpl.activation_bounds import sigmoid, tanh_gradient
+from refimpl.activation_bounds import _below, _rounds, logistic, product, sigmoid, softshrink, tanh_gradient
 from refimpl.activation_formulas import SELU_ALPHA, SELU_SCALE
-from refimpl.error_bounds import FLOATS, round_to, strictest
+from refimpl.error_bounds import FLOATS, Bounded, Float, round_to, strictest
 from refimpl.taps import compiler_present
 
 X = np.array([-2.0, -0.5, 0.0, 0.5, 2.0])
@@ -31,23 +31,101 @@ def rounded_once(values):
     return strictest("float64").exact(values).exp().error / np.exp(values) * 4
 
 
-@pytest.mark.parametrize(("output", "expected"), [
-    (refimpl.relu(X), [0, 0, 0, 0.5, 2]), (refimpl.relu6([-1, 5, 7]), [0, 5, 6]),
-    (refimpl.hardtanh(X), [-1, -0.5, 0, 0.5, 1]), (refimpl.hardshrink(X), [-2, 0, 0, 0, 2]),
-    (refimpl.softshrink(X, 0.25), [-1.75, -0.25, 0, 0.25, 1.75]),
-    (refimpl.threshold(X, 0.25, 9), [9, 9, 9, 0.5, 2]),
-    (refimpl.leaky_relu(X, 0.25), [-0.5, -0.125, 0, 0.5, 2]),
-    (refimpl.rrelu(X, 0.25, 0.75), [-1, -0.25, 0, 0.5, 2]),
-    (refimpl.hardsigmoid([-4, -3, 0, 1.5, 3]), [0, 0, 0.5, 0.75, 1]),
-    (refimpl.hardswish([-3, -1.5, 3, 4]), [0, -0.375, 3, 4]),
-    (refimpl.softsign(X), np.array([-2, -1 / 2, 0, 1 / 2, 2]) / [3, 3 / 2, 1, 3 / 2, 3]),
-    (refimpl.prelu([[-1, 2], [3, -4]], [0.5, 0.25]), [[-0.5, 2], [3, -1]]),
-    (refimpl.glu([3.0, 5.0, 0.0, 0.0]), [1.5, 2.5]), (refimpl.sigmoid([0.0]), [0.5]),
-    (refimpl.tanh([0.0]), [0.0]),
-    (refimpl.softplus([1.0, 30.0], threshold=20.0)[1:], [30.0]), (refimpl.gelu([0.0]), [0.0]),
+@pytest.mark.parametrize(("call", "expected"), [
+    (lambda: refimpl.relu(X), [0, 0, 0, 0.5, 2]), (lambda: refimpl.relu6([-1, 5, 7]), [0, 5, 6]),
+    (lambda: refimpl.hardtanh(X), [-1, -0.5, 0, 0.5, 1]), (lambda: refimpl.hardshrink(X), [-2, 0, 0, 0, 2]),
+    (lambda: refimpl.softshrink(X, 0.25), [-1.75, -0.25, 0, 0.25, 1.75]),
+    (lambda: refimpl.threshold(X, 0.25, 9), [9, 9, 9, 0.5, 2]),
+    (lambda: refimpl.leaky_relu(X, 0.25), [-0.5, -0.125, 0, 0.5, 2]),
+    (lambda: refimpl.rrelu(X, 0.25, 0.75), [-1, -0.25, 0, 0.5, 2]),
+    (lambda: refimpl.hardsigmoid([-4, -3, 0, 1.5, 3]), [0, 0, 0.5, 0.75, 1]),
+    (lambda: refimpl.hardswish([-3, -1.5, 3, 4]), [0, -0.375, 3, 4]),
+    (lambda: refimpl.softsign(X), np.array([-2, -1 / 2, 0, 1 / 2, 2]) / [3, 3 / 2, 1, 3 / 2, 3]),
+    (lambda: refimpl.prelu([[-1, 2], [3, -4]], [0.5, 0.25]), [[-0.5, 2], [3, -1]]),
+    (lambda: refimpl.glu([3.0, 5.0, 0.0, 0.0]), [1.5, 2.5]), (lambda: refimpl.sigmoid([0.0]), [0.5]),
+    (lambda: refimpl.tanh([0.0]), [0.0]),
+    (lambda: refimpl.softplus([1.0, 30.0], threshold=20.0)[1:], [30.0]), (lambda: refimpl.gelu([0.0]), [0.0]),
 ])  # fmt: skip
-def test_worked_by_hand(output, expected):
-    assert np.array_equal(output, expected)
+def test_worked_by_hand(call, expected):
+    assert np.array_equal(call(), expected)
+
+
+# layer -> its breakpoints, and what output and gradient (of an upstream gradient of 1) are there
+BREAKPOINTS = {
+    "ReLU": ([0.0], [0.0], [0.0]), "ReLU6": ([0.0, 6.0], [0.0, 6.0], [0.0, 0.0]),
+    "Threshold": ([0.5], [-3.0], [0.0]), "Hardtanh": ([-0.75, 1.5], [-0.75, 1.5], [0.0, 0.0]),
+    "Hardshrink": ([-0.25, 0.25], [0.0, 0.0], [0.0, 0.0]),
+    "Softshrink": ([-0.25, 0.25], [0.0, 0.0], [0.0, 0.0]),
+    "Hardsigmoid": ([-3.0, 3.0], [0.0, 1.0], [0.0, 0.0]),
+    "Hardswish": ([-3.0, 3.0], [0.0, 3.0], [0.0, 1.0]),
+    "LeakyReLU": ([0.0], [0.0], [0.3]), "RReLU": ([0.0], [0.0], [(1 / 8 + 0.5) / 2]),
+    "ELU": ([0.0], [0.0], [-1.5]), "SELU": ([0.0], [0.0], [SELU_SCALE * SELU_ALPHA]),
+    "PReLU": ([0.0], [0.0], [0.25]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKPOINTS)
+def test_at_breakpoints(name):
+    x, output, gradient = map(np.array, BREAKPOINTS[name])
+    layer = getattr(refimpl, name)(**LAYERS.get(name, {})).eval()
+    assert np.array_equal(layer(x), output)
+    assert np.array_equal(layer.backward(np.ones_like(x)), gradient)
+    bounded = layer.bounded(strictest("float64"), (x,), (np.ones_like(x),))
+    assert np.array_equal(bounded["output"].value, output)
+    assert np.array_equal(bounded["grad_input"].value, gradient)
+
+
+def test_softplus_at_its_threshold_is_smooth_still():
+    assert refimpl.softplus([2.0], 0.5, 1.0) == math.log1p(math.e) / 0.5
+    assert refimpl.softplus_backward([1.0], [2.0], 0.5, 1.0)[0] == refimpl.sigmoid(1.0)
+    bounded = refimpl.Softplus(0.5, 1.0).bounded(strictest("float64"), (np.array([2.0]),), (np.ones(1),))
+    assert bounded["output"].value == math.log1p(math.e) / 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("LeakyReLU", (math.inf,)),
+        ("RReLU", (math.inf, math.inf)),
+        ("ELU", (math.inf,)),
+        ("CELU", (math.inf,)),
+        ("PReLU", (1, math.inf)),
+    ],
+)
+def test_zero_is_on_the_negative_side(name, arguments):
+    """There it meets the argument: 0 times infinity has no value, in output and bound."""
+    layer = getattr(refimpl, name)(*arguments).eval()
+    zero = np.zeros(1)
+    assert np.isnan(layer(zero)).all()
+    bounded = layer.bounded(strictest("float64"), (zero,), (np.ones(1),))
+    assert np.isnan(bounded["output"].value).all()
+
+
+def test_where_exp_overflows():
+    from refimpl.activation_formulas import exp, expm1
+
+    last = 709.782712893384  # of which exp is finite
+    assert exp(last) == math.exp(last) and expm1(last) == math.expm1(last)
+    assert exp(np.nextafter(last, 710.0)) == expm1(np.nextafter(last, 710.0)) == math.inf
+
+
+def test_approximate_of_gelu_is_given_by_name():
+    x = np.ones(2)
+    for call in (lambda: refimpl.gelu(x, "tanh"), lambda: refimpl.gelu_backward(x, x, "tanh")):
+        with pytest.raises(TypeError, match="positional"):
+            call()
+
+
+def test_prelu_with_two_channels_one_weight_and_none():
+    x = -np.ones((1, 2, 3))
+    assert np.array_equal(refimpl.prelu(x, [2.0, 3.0])[0, :, 0], [-2.0, -3.0])
+    assert np.array_equal(refimpl.prelu(x, [2.0]), 2 * x)
+    assert refimpl.PReLU(0).weight.shape == (0,)
+    with pytest.raises(RuntimeError, match="weight has 2 axes"):
+        refimpl.prelu(x, np.ones((1, 2)))
+    for rank in (0, 1):
+        with pytest.raises(RuntimeError, match="needed are 1 or 1"):
+            refimpl.prelu(np.ones((2,) * rank), np.ones(2))
 
 
 def test_derivatives_at_most():
@@ -99,6 +177,7 @@ def test_exact_numbers():
 def test_halves_of_glu_are_taken_along_the_axis():
     x = np.random.default_rng(4).standard_normal((4, 2, 6))
     assert np.array_equal(refimpl.glu(x, 0), x[:2] * refimpl.sigmoid(x[2:]))
+    assert np.array_equal(refimpl.glu(x, -3), refimpl.glu(x, 0))
     assert np.array_equal(refimpl.glu(x), x[..., :3] * refimpl.sigmoid(x[..., 3:]))
 
 
@@ -213,6 +292,57 @@ def test_bounds_where_functions_saturate():
     assert np.all(sigmoid(x).error[:3] >= sigmoid(x).value[:3])  # exp has overflown: 0 is right, too
     two_ulps = 2 * 2.0**-24  # a tanh of 1 - 2 ulps is as good as published, and 1 - tanh^2 is twice that
     assert tanh_gradient(g, x).error[-1] >= 2 * two_ulps
+
+
+def test_partial_products_that_underflow_are_magnified_by_what_else_there_is():
+    contract = strictest("float32")
+    small, wide = contract.exact(2.0**-135), Bounded(np.array(4.0), np.array(1.0), contract)
+    for first, second in ((small, wide), (wide, small)):
+        assert product(first, second).error == (first * second).error + 5 * contract.eta / 2
+    for value in (0.0, 1.0):
+        assert product(contract.exact(0.0), contract.exact(value)).error == 0
+
+
+def test_exp_that_may_just_overflow_counts(monkeypatch):
+    x = strictest("float32").exact(-80.0)
+    power = (-x).exp()
+    for limit, counts in ((power.value + power.error, True), (power.value + 2 * power.error, False)):
+        kind = Float(24, -126, 127)
+        vars(kind)["overflow"] = limit
+        monkeypatch.setitem(FLOATS, "float32", kind)
+        assert (logistic(x).error > logistic(x).value) == counts
+
+
+def test_softplus_is_undecided_where_its_product_may_be_at_the_threshold():
+    contract = strictest("float32")
+    z, smooth, linear = Bounded(np.array(1.0), np.array(0.25), contract), *map(contract.exact, (3.0, 5.0))
+    for threshold, inexact, expected in ((1.25, True, 2), (1.25, False, 0), (1.5, True, 0), (0.75, True, 2)):
+        assert _below(z, threshold, inexact, smooth, linear).error == expected
+    assert [_rounds(factor) for factor in (1.0, -2.0, 0.125, 3.0, 0.7)] == [False] * 3 + [True] * 2
+
+
+def test_softshrink_leaves_nothing_at_its_breakpoints():
+    """Beyond them a difference is rounded; 0.1 is no number of float32."""
+    x = strictest("float32").exact([-0.1, 0.1, 0.2])
+    assert (softshrink(x, 0.1).error > 0).tolist() == [False, False, True]
+
+
+def test_rrelu_function_in_training():
+    x = np.random.default_rng(6).standard_normal(1000)
+    output = refimpl.rrelu(x, 0.25, 0.5, training=True)
+    slopes = output / x
+    assert np.array_equal(output[x > 0], x[x > 0])
+    assert 0.24 < slopes[x < 0].min() < 0.3 and 0.45 < slopes[x < 0].max() < 0.51
+    with pytest.raises(RuntimeError, match="lower <= upper"):
+        refimpl.rrelu(x, 0.5, 0.25, training=True)
+
+
+def test_rrelu_training_draws_slopes_at_zero_too():
+    layer = refimpl.RReLU(0.25, 0.5)
+    assert layer(np.zeros(())).shape == ()
+    layer(np.zeros(100))
+    slopes = layer.backward(np.ones(100))
+    assert (slopes >= 0.25).all() and (slopes <= 0.5).all()
 
 
 def test_rrelu_training_uses_the_same_slopes_backward():

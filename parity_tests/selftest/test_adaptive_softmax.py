@@ -5,8 +5,8 @@ import pytest
 
 import refimpl
 from parity_tests.selftest.laws import UNIT, finite_difference, within
-from refimpl.adaptive_softmax import AdaptiveLogSoftmaxWithLoss
-from refimpl.error_bounds import strictest
+from refimpl.adaptive_softmax import AdaptiveLogSoftmaxWithLoss, _predicted
+from refimpl.error_bounds import Bounded, strictest
 
 TARGETS = np.array([0, 2, 3, 7, 8, 12, 5])
 
@@ -215,3 +215,20 @@ def test_compiled_equals_interpreted():
             results.append((*outputs, of_input, *layer.grads.values()))
     for interpreted, compiled in zip(*results, strict=True):
         assert np.array_equal(interpreted, compiled)
+
+
+def test_output_shapes():
+    layer, x = layer_of(), numbers(7, 9)
+    assert layer.output_shapes(x, TARGETS) == ((7,), ())
+    assert layer.output_shapes(x[0], TARGETS[0]) == ((), ())
+    assert layer.output_shapes(x) == ((7, 13),)
+
+
+def test_a_prediction_counts_where_no_rounding_can_change_it():
+    values, errors = np.array([[2.0, 1.0, 0.5]] * 4), np.array([[0.5, 0.25, 0.0]] * 4)
+    errors[1] = 0.5, 0.5, 0.0  # 2 - 0.5 is no more than 1 + 0.5
+    errors[2] = 1.25, 0.0, 0.0
+    values[3] = np.nan
+    predicted = _predicted(Bounded(values, errors, strictest("float32")))
+    assert predicted.value.tolist() == [0, 0, 0, 0]
+    assert predicted.error.tolist() == [0, 3, 3, 3]
