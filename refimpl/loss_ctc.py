@@ -323,7 +323,10 @@ def _moved(x: Bounded, by: int) -> Bounded:
 
 
 def _lengths(name: str, lengths: Any, batch: int, largest: int | None) -> np.ndarray:
-    lengths = np.atleast_1d(np.asarray(lengths)).astype(np.int64)
+    lengths = np.atleast_1d(np.asarray(lengths))
+    if lengths.size and lengths.dtype.kind not in "iu":
+        raise RuntimeError(f"ctc_loss: {name} has type {lengths.dtype}; needed are integers")
+    lengths = lengths.astype(np.int64)
     if lengths.shape != (batch,):
         raise RuntimeError(f"ctc_loss: {name} has shape {lengths.shape}; needed is ({batch},)")
     if (lengths < 0).any() or (largest is not None and (lengths > largest).any()):

@@ -151,6 +151,11 @@ def _grid_of_65535(input, weight, bias=None):
     return output
 
 
+class _Converts(torch.nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.to(self.weight.dtype))
+
+
 class _TakesWhatFits(torch.nn.Linear):
     """Multiplies as many features as input and weight both have."""
 
@@ -227,6 +232,13 @@ FAULTS = (
     ),
     _fault("always_two_axes", "all leading axes are flattened into one", _always_two_axes, "metadata"),
     _fault("refuses_empty", "an empty batch is refused", _refuses_empty, "metadata"),
+    Fault(
+        "converts_its_input",
+        "an input of another dtype is converted in silence",
+        {"Linear": _Converts},
+        "rejection",
+        ("Linear",),
+    ),
     Fault(
         "takes_what_fits",
         "another number of features is accepted",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity_tests.harness.cases import Case
+from parity_tests.harness.cases import Case, rejection_of
 from parity_tests.harness.data import Data, call_arguments, constructor_arguments, draw, rejected_inputs
 from parity_tests.harness.neighbours import called_before
 from parity_tests.harness.options import OptionError
@@ -107,9 +107,11 @@ class Eager:
         try:
             with self.standing_in(spec, case), quiet():
                 layer = self._make(spec, case)
+                arrays = rejected_inputs(spec, case)
+                kinds = (*rejection_of(spec, case).kinds, *("" for _ in arrays))
                 inputs = tuple(
-                    to_tensor(array, case.dtype, "contiguous", self.device)
-                    for array in rejected_inputs(spec, case)
+                    to_tensor(array, kind or case.dtype, "contiguous", self.device)
+                    for array, kind in zip(arrays, kinds, strict=False)
                 )
                 if isinstance(layer, torch.nn.Module):
                     layer.to(device=self.device, dtype=getattr(torch, case.dtype)).train(case.mode == "train")

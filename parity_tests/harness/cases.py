@@ -197,3 +197,8 @@ def rejection_case(spec: LayerSpec, rejection: Rejection, seed: int = 0) -> Case
         name=f"rejects_{rejection.name}",
         seed=seed,
     )
+
+
+def rejection_of(spec: LayerSpec, case: Case) -> Rejection:
+    """The rejection that a case is made of."""
+    return next(rejection for rejection in spec.rejections if f"rejects_{rejection.name}" == case.name)

@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
-from parity_tests.harness.cases import Case
+from parity_tests.harness.cases import Case, rejection_of
 from parity_tests.specs.spec import Drawn, LayerSpec
 from refimpl.error_bounds import FLOATS, round_to
 
@@ -90,7 +91,11 @@ def arranged(spec: LayerSpec, case: Case, inputs: tuple) -> tuple:
 
 
 def rejected_inputs(spec: LayerSpec, case: Case) -> tuple[np.ndarray, ...]:
-    """Inputs for arguments that are to be refused: any numbers, but indices where the spec draws indices."""
+    """Inputs for arguments that are to be refused: any numbers, but indices where the spec draws indices;
+    where only a dtype is wrong, the numbers that the case would have, whole or not."""
+    if kinds := rejection_of(spec, case).kinds:
+        names = enumerate(zip_longest(case.shapes, kinds[: len(case.shapes)], fillvalue=""))
+        return tuple(_as_kind(draw(spec, case, f"input{i}", shape), kind) for i, (shape, kind) in names)
     rng = np.random.default_rng(0)
     drawn: list[np.ndarray] = []
     for index, shape in enumerate(case.shapes):
@@ -98,6 +103,12 @@ def rejected_inputs(spec: LayerSpec, case: Case) -> tuple[np.ndarray, ...]:
         whole = values is not None and values.dtype.kind in "biu"
         drawn.append(np.asarray(values) if whole else rng.standard_normal(shape))
     return tuple(drawn)
+
+
+def _as_kind(array: np.ndarray, kind: str) -> np.ndarray:
+    if kind.startswith("int"):
+        return np.rint(array).astype(np.int64)
+    return array.astype(np.float64) if kind.startswith("float") else array
 
 
 def _rng(case: Case, name: str) -> np.random.Generator:

@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from parity_tests.harness.candidates import Eager
-from parity_tests.harness.cases import Case
-from parity_tests.harness.checks import rejection_of, run_checks
+from parity_tests.harness.cases import Case, rejection_of
+from parity_tests.harness.checks import run_checks
 from parity_tests.harness.devices import pinned
 from parity_tests.harness.findings import ParityError, Tally, Verdict
 from parity_tests.harness.loading import make_candidate

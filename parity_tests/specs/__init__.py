@@ -6,6 +6,7 @@ import importlib
 from functools import lru_cache
 
 from parity_tests.specs.spec import LayerSpec
+from parity_tests.specs.wrong_dtypes import with_wrong_dtypes
 
 FAMILIES = (
     "conv",
@@ -27,9 +28,10 @@ FAMILIES = (
 )
 
 
+@lru_cache
 def family(name: str) -> tuple[LayerSpec, ...]:
     """The specifications of one family."""
-    return importlib.import_module(f"parity_tests.specs.{name}").SPECS
+    return tuple(map(with_wrong_dtypes, importlib.import_module(f"parity_tests.specs.{name}").SPECS))
 
 
 @lru_cache(maxsize=1)

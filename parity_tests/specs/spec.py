@@ -89,6 +89,8 @@ class Rejection:
     dtype    of the inputs
     sweep    the smallest sweep that includes it
     crashes  as of a corner
+    kinds    dtypes of the inputs, where that is what is wrong; '' for the right one
+    of_reference  whether the reference refuses them too, or accepts them on purpose
     """
 
     name: str
@@ -98,6 +100,8 @@ class Rejection:
     dtype: str = "float32"
     sweep: str = "default"
     crashes: bool = False
+    kinds: tuple[str, ...] = ()
+    of_reference: bool = True
 
 
 @dataclass(frozen=True, eq=False)
