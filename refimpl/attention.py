@@ -50,7 +50,7 @@ class Attention:
             operands[1:] = [np.repeat(other, heads // other.shape[-3], axis=-3) for other in operands[1:]]
         self.batch = np.broadcast_shapes(*(operand.shape[:-2] for operand in operands))
         self.query, self.key, self.value = (self._spread(operand) for operand in operands)
-        pairs = (operands[0].shape[-2], operands[1].shape[-2])
+        pairs = (self.query.shape[1], self.key.shape[1])
         self.mask_shape = None if mask is None else mask.shape
         self.mask = np.array(
             self._spread(
@@ -70,14 +70,14 @@ class Attention:
     def gathered(self, gradient: Any, shape: tuple[int, ...]) -> Any:
         """The sum of a gradient, array or Bounded, over what `shape` was repeated for."""
         gradient = gradient.reshape(*self.batch, *_sizes(gradient)[1:])
-        if len(shape) > 2 and shape[-3] > 1 and shape[-3] < self.batch[-1]:
+        if len(shape) > 2 and shape[-3] not in (1, self.batch[-1]):
             gradient = gradient.reshape(
                 *self.batch[:-1], shape[-3], self.batch[-1] // shape[-3], *_sizes(gradient)[-2:]
             ).sum(axis=-3)
         sizes = _sizes(gradient)
         for axis in range(len(sizes)):
             own = axis - len(sizes) + len(shape)
-            if sizes[axis] != (shape[own] if own >= 0 else 1):
+            if own < 0 or sizes[axis] != shape[own]:
                 gradient = gradient.sum(axis=axis, keepdims=True)
         return gradient.reshape(*shape)
 
@@ -178,7 +178,7 @@ def _check(
             f"{name}: query, key, value have shapes {shapes}; needed are (*, L, E), (*, S, E), (*, S, V)"
         )
     if enable_gqa:
-        if any(len(shape) < 3 or query[-3] % max(1, shape[-3]) for shape in (query, key, value)):
+        if any(len(shape) < 3 or shape[-3] < 1 or query[-3] % shape[-3] for shape in shapes):
             raise RuntimeError(
                 f"{name}: query, key, value have shapes {shapes}; with enable_gqa the heads "
                 "(axis -3) of key and value must divide those of query"

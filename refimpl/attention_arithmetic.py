@@ -152,7 +152,8 @@ class Bounds:
             value = np.where(input.value > 0, grad_output.value, 0.0)
             both = np.abs(grad_output.value) + grad_output.error
             error = np.where(input.value > 0, grad_output.error, 0.0)
-            return Bounded(value, np.where(np.abs(input.value) <= input.error, both, error), self.contract)
+            unsure = (np.abs(input.value) <= input.error) & (input.error > 0)
+            return Bounded(value, np.where(unsure, both, error), self.contract)
         density = (input * input * -0.5).exp() * (1.0 / math.sqrt(2.0 * math.pi))
         return (grad_output * (self._below(input) + input * density)).store(ACTIVATION_GRADIENT)
 

@@ -30,7 +30,7 @@ from dataclasses import replace
 import numpy as np
 
 from refimpl.bounded import finite_where
-from refimpl.error_bounds import FLOATS, ULPS, Bounded, gamma
+from refimpl.error_bounds import FLOATS, ULPS, Bounded, Contract, gamma
 from refimpl.floats import outward
 
 STORED_SCORES = "stored scores"
@@ -79,14 +79,13 @@ def bounded_scores(query: Bounded, key: Bounded, mask: Bounded, scale: float) ->
     """query key scale + mask, with two roundings more: of a factor log2(e) and of the product with it."""
     contract = query.contract
     put = Bounded.store if contract.algorithm == STORED_SCORES else _kept
-    root = contract.constant(math.sqrt(abs(scale)))
-    signed = root if scale >= 0 else -root
+    root, signed = _roots(contract, scale)
     factors = put(query * signed, SCALED_QUERY), key * root
     scores = put(product(*factors), SCORES)
     if np.any(mask.value != 0) or mask.error.any():
         scores = either(put(scores + mask, MASKED_SCORES), put(product(*factors, mask), MASKED_SCORES))
-    size = np.where(np.isfinite(scores.value), np.abs(scores.value) + scores.error, 0.0)
-    return _wider(scores, contract.rounding(size, 2.0))
+    with np.errstate(invalid="ignore"):
+        return _wider(scores, contract.rounding(np.abs(scores.value) + scores.error, 2.0))
 
 
 def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
@@ -124,7 +123,7 @@ def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
 
 
 def bounded_attention(
-    operands: tuple[Bounded, Bounded, Bounded], mask: Bounded, scale: float, safe: bool = True
+    operands: tuple[Bounded, Bounded, Bounded], mask: Bounded, scale: float, safe: bool
 ) -> tuple[Bounded, Bounded, Bounded]:
     """Output as stored, weights as they may be rounded to T before they are used, and the same made again.
 
@@ -163,13 +162,18 @@ def bounded_gradients(
     difference = up - total
     pair = again * difference
     pair = Bounded(pair.value, np.where(again._zero, 0.0, pair.error), contract).store(SCORE_GRADIENT)
-    root = contract.constant(math.sqrt(abs(scale)))
-    signed = root if scale >= 0 else -root
+    root, signed = _roots(contract, scale)
     grad_query = put(product(pair, transposed(key * root)), OPERAND_GRADIENT) * signed
     grad_key = product(transposed(pair), transposed(put(query * signed, SCALED_QUERY))) * root
     grad_value = product(transposed(again), transposed(upstream))
     stored = (gradient.store(OPERAND_GRADIENT) for gradient in (grad_query, grad_key, grad_value))
     return (*stored, pair)
+
+
+def _roots(contract: Contract, scale: float) -> tuple[Bounded, Bounded]:
+    """The root of the scale's magnitude, and the same with the scale's sign."""
+    root = math.sqrt(abs(scale))
+    return contract.constant(root), contract.constant(math.copysign(root, scale))
 
 
 def _kept(operand: Bounded, point: str) -> Bounded:

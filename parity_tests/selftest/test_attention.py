@@ -15,15 +15,17 @@ from parity_tests.selftest.laws import (
     same_numbers,
     within,
 )
-from refimpl import execution
+from refimpl import attention_bounds, execution
 from refimpl.attention import (
     ScaledDotProductAttention,
     scaled_dot_product_attention,
     scaled_dot_product_attention_backward,
 )
+from refimpl.attention_arithmetic import Bounds
 from refimpl.attention_bounds import STORED_SCORES, bounded_scores, bounded_weights, either, product
 from refimpl.attention_taps import read_keys, read_pairs, read_queries
-from refimpl.error_bounds import round_to, strictest
+from refimpl.error_bounds import Bounded, gamma, round_to, strictest
+from refimpl.floats import outward
 from refimpl.softmax import softmax
 
 UNIT = np.finfo(np.float64).eps
@@ -50,13 +52,15 @@ def test_equal_keys_average_and_causal_averages_of_what_was():
 
 
 def test_a_query_without_keys_gets_zeros():
-    query, key, value, upstream = drawn((3, 4), (5, 4), (5, 2), (3, 2))
-    mask = np.ones((3, 5), dtype=bool)
-    mask[1] = False
+    """Also where in another batch, or for another query, the same keys are seen."""
+    query, key, value, upstream = drawn((2, 3, 4), (2, 5, 4), (2, 5, 2), (2, 3, 2))
+    mask = np.ones((2, 3, 5), dtype=bool)
+    mask[0, 1] = False
     for given in (mask, np.where(mask, 0.0, -np.inf)):
-        assert (scaled_dot_product_attention(query, key, value, given)[1] == 0).all()
+        output = scaled_dot_product_attention(query, key, value, given)
+        assert (output[0, 1] == 0).all() and np.isfinite(output).all()
         gradients = scaled_dot_product_attention_backward(upstream, query, key, value, given)
-        assert (gradients[0][1] == 0).all()
+        assert (gradients[0][0, 1] == 0).all()
         assert all(np.isfinite(gradient).all() for gradient in gradients[:3])
 
 
@@ -76,6 +80,41 @@ def test_grouped_heads_are_repeated_heads():
     gradient = scaled_dot_product_attention_backward(upstream, query, key, value, enable_gqa=True)[1]
     whole = scaled_dot_product_attention_backward(upstream, query, *repeated)[1]
     within(gradient, whole.reshape(2, 2, 3, 5, 4).sum(axis=2), 64 * UNIT)
+
+
+@pytest.mark.parametrize("leading", [(), (2,), (2, 3)], ids=str)
+def test_heads_are_grouped_below_any_number_of_leading_axes(leading):
+    query, key, value, mask, upstream = drawn(
+        *((*leading, *sizes) for sizes in ((6, 3, 4), (3, 5, 4), (2, 5, 2))), (3, 5), (*leading, 6, 3, 2)
+    )
+    repeated = np.repeat(key, 2, axis=-3), np.repeat(value, 3, axis=-3)
+    same_bits(
+        scaled_dot_product_attention(query, key, value, mask, enable_gqa=True),
+        scaled_dot_product_attention(query, *repeated, mask),
+    )
+    grouped = scaled_dot_product_attention_backward(upstream, query, key, value, mask, enable_gqa=True)
+    whole = scaled_dot_product_attention_backward(upstream, query, *repeated, mask)
+    within(grouped[1], whole[1].reshape(*leading, 3, 2, 5, 4).sum(axis=-3), 64 * UNIT)
+    within(grouped[2], whole[2].reshape(*leading, 2, 3, 5, 2).sum(axis=-3), 64 * UNIT)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "arguments", "exception"),
+    [
+        (((6, 3, 4), (0, 5, 4), (6, 5, 4)), {"enable_gqa": True}, RuntimeError),
+        (((6, 3, 4), (6, 5, 4), (0, 5, 4)), {"enable_gqa": True}, RuntimeError),
+        (((3, 4), (5, 4), (5, 4)), {"enable_gqa": True}, RuntimeError),
+        (((2, 6, 3, 4), (3, 2, 5, 4), (3, 2, 5, 4)), {"enable_gqa": True}, RuntimeError),
+        (((3, 4), (5, 4), (5, 4)), {"dropout_p": -0.5}, RuntimeError),
+        (((3, 4), (5, 4), (5, 4)), {"dropout_p": 1.5}, RuntimeError),
+        (((3, 4), (5, 4), (5, 4)), {"dropout_p": 0.5}, NotImplementedError),
+        (((3, 4), (5, 4), (5, 4)), {"dropout_p": 1.0}, NotImplementedError),
+    ],
+    ids=str,
+)
+def test_calls_that_cannot_be_are_refused(shapes, arguments, exception):
+    with pytest.raises(exception):
+        scaled_dot_product_attention(*drawn(*shapes), **arguments)
 
 
 def test_the_order_of_keys_does_not_matter():
@@ -184,6 +223,55 @@ def test_either_is_as_wide_as_the_farther_way():
     contract = strictest("float32")
     first, second = (replace(contract.exact(np.array([1.0])), error=np.array([e])) for e in (0.5, 0.25))
     assert either(first, replace(second, value=np.array([2.0]))).error == [1.25]
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_the_bound_of_a_product_is_that_of_a_sum_of_products(added):
+    """Three products of exact numbers, each with as many roundings as there are terms; a mask is one more."""
+    contract = strictest("float32")
+    first, second, mask = drawn((4, 2, 3), (4, 5, 3), (4, 2, 5))
+    terms = 4 if added else 3
+    size = np.abs(first) @ np.abs(second).swapaxes(-1, -2) + added * np.abs(mask)
+    result = product(*map(contract.exact, (first, second)), contract.exact(mask) if added else None)
+    error = gamma(terms, contract.u) * size + terms * contract.eta
+    same_bits(result.error, outward(error, 16 + 4 * 3))
+
+
+def test_a_product_with_zero_and_an_infinite_one_are_exact():
+    contract = strictest("float32")
+    first, second = np.array([[[0.0, 0.0], [1.0, np.inf]]]), np.array([[[3.0, 4.0]]])
+    result = product(contract.exact(first), contract.exact(second))
+    assert result.value.tolist() == [[[0.0], [np.inf]]] and result.error.tolist() == [[[0.0], [0.0]]]
+
+
+def test_sixteen_keys_are_one_tile_and_one_more_begins_another(monkeypatch):
+    """The exponentials of the first tile are rescaled when the second one comes."""
+
+    def width(keys):
+        return bounded_weights(strictest("float32").exact(np.zeros((1, 1, keys))))[0].error.max()
+
+    tiled = [width(keys) for keys in (16, 17)]
+    monkeypatch.setattr(attention_bounds, "TILE", 1000)
+    whole = [width(keys) for keys in (16, 17)]
+    assert tiled[0] == whole[0] and tiled[1] > whole[1]
+
+
+def test_relu_is_certain_where_its_input_is():
+    """Inputs surely 0 or below, surely above, and either; where one may be 0 its gradient is either."""
+    contract = strictest("float32")
+    bounds = Bounds(contract)
+    values, errors = (
+        np.array([-0.5, -0.5, 0.0, 0.0, 0.5, 0.5, 2.0]),
+        np.array([0.25, 0.5, 0, 0.5, 0.5, 0.25, 0]),
+    )
+    input = Bounded(values, errors, contract)
+    output = bounds.activation("relu", input)
+    assert output.value.tolist() == [0, 0, 0, 0, 0.5, 0.5, 2]
+    assert output.error.tolist() == [0, 0, 0, 0.5, 0.5, 0.25, 0]
+    upstream = Bounded(np.full(7, -3.0), np.full(7, 0.125), contract)
+    gradient = bounds.activation_gradient("relu", upstream, input)
+    assert gradient.value.tolist() == [0, 0, 0, 0, -3, -3, -3]
+    assert gradient.error.tolist() == [0, 3.125, 0, 3.125, 3.125, 0.125, 0.125]
 
 
 @pytest.mark.parametrize("size", [0.0, 0.01, 0.3, 2.0])

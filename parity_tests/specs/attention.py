@@ -161,6 +161,7 @@ _CORNERS = (
     Corner("no_keys", built=_call((2, 3, 5, 8), (2, 3, 0, 8), (2, 3, 0, 8))),
     Corner("no_queries", built=_call((2, 3, 0, 8), (2, 3, 7, 8), (2, 3, 7, 8))),
     Corner("heads_of_keys_repeated", built=_call((2, 3, 5, 8), (2, 1, 7, 8), (1, 1, 7, 8))),
+    Corner("grouped_heads_first", built=_call((6, 3, 4), (3, 5, 4), (2, 5, 2), enable_gqa=True)),
     Corner("two_masks_axes_of_one", built=_call(*_PLAIN, attn_mask=Drawn((1, 3, 1, 7)))),
     Corner("causal_more_queries", built=_call((1, 2, 9, 4), (1, 2, 5, 4), (1, 2, 5, 4), is_causal=True)),
     Corner(
@@ -193,6 +194,7 @@ _REJECTIONS = (
     _bad("dropout_above_one", _THREE, dropout_p=1.5),
     _bad("scale_is_text", _THREE, TypeError, scale="1"),
     _bad("heads_do_not_divide", ((1, 4, 3, 4), (1, 3, 5, 4), (1, 3, 5, 4)), enable_gqa=True),
+    _bad("grouped_heads_of_other_batch", ((2, 4, 3, 4), (3, 2, 5, 4), (3, 2, 5, 4)), enable_gqa=True),
     _bad("fewer_heads_without_gqa", ((1, 4, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4))),
 )
 
