@@ -143,6 +143,18 @@ def _without_last(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor
     return distance, kept.exp().sum(dim, keepdim=True)
 
 
+def _tail_not_rescaled(x: torch.Tensor, dim: int, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Full blocks first; a remainder whose largest element is only a little larger keeps their maximum."""
+    length = x.shape[dim] if x.dim() else 1
+    if length <= block:
+        return exponentials(x, dim)
+    blocks, tail = x.split([length // block * block, length % block], dim)
+    top, of_blocks = largest(x, dim), largest(blocks, dim)
+    little = (top > of_blocks) & (top - of_blocks < 1)
+    distance = torch.cat([blocks - top, tail - torch.where(little, of_blocks, top)], dim)
+    return distance, distance.exp().sum(dim, keepdim=True)
+
+
 def _in_bfloat16(x: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     distance, _ = exponentials(x, dim)
     return distance, distance.exp().bfloat16().to(x.dtype).sum(dim, keepdim=True).bfloat16().to(x.dtype)
@@ -218,6 +230,16 @@ FAULTS = (
         exponentials=lambda x, dim: _naive(x - (x.amax() if x.numel() else 0.0), dim),
     ),
     _forward("last_element_lost", "each row's last element is not in the sum", exponentials=_without_last),
+    _forward(
+        "tail_not_rescaled",
+        "what is left after blocks of 32 is not rescaled for a maximum of its own",
+        exponentials=partial(_tail_not_rescaled, block=32),
+    ),
+    _forward(
+        "long_tail_not_rescaled",
+        "what is left after blocks of 1,024 is not rescaled for a maximum of its own",
+        exponentials=partial(_tail_not_rescaled, block=1_024),
+    ),
     _forward("half_accumulation", "half types are computed in their own type", wide=lambda dtype: dtype),
     _forward("bfloat16_sum", "the sum is accumulated from bfloat16 numbers", exponentials=_in_bfloat16),
     _forward("approximate_exp", "exp is (1 + x / 1024)^1024", WITHOUT_LOGARITHM, exp=_schraudolph),

@@ -51,6 +51,15 @@ _DRAW: Mapping[str, Callable[..., np.ndarray]] = {
 }
 
 
+def _peaks(rng: np.random.Generator, shape: tuple[int, ...], axis: int) -> np.ndarray:
+    """The largest element of row r stands at the r-th place from behind, a little above the others."""
+    x = rng.standard_normal(shape)
+    rows = np.moveaxis(x, axis, -1)
+    for row, index in enumerate(np.ndindex(rows.shape[:-1])):
+        rows[index][-1 - row % rows.shape[-1]] = rows[index].max() + rng.exponential(0.5)
+    return x
+
+
 def _empty(shape: str, data: str) -> bool:
     return shape != "batch_0" or data == "normal"
 
@@ -76,8 +85,11 @@ _CONSTRAINTS = (
 
 
 def _values(case: Any, name: str, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray | None:
-    if not name.startswith("input") or case.data not in _DRAW:
+    if not name.startswith("input") or case.data not in (*_DRAW, "peaks"):
         return None
+    if case.data == "peaks":
+        peaks = _peaks(rng, shape, 0 if case.name.endswith("first_axis") else 1)
+        return -peaks if case.layer == "Softmin" else peaks
     return _DRAW[case.data](rng, shape, case.dtype)
 
 
@@ -92,6 +104,11 @@ def _corners(build: Callable[[int, int, bool], Built]) -> tuple[Corner, ...]:
         Corner("underflow_in_steps_first_axis", built=build(2, 12, False), data="steps"),
         Corner("far_offset", built=build(3, 33, True), data="far_offset"),
         Corner("far_offset_first_axis", built=build(3, 33, False), data="far_offset"),
+        Corner("largest_at_each_place", built=build(40, 37, True), data="peaks"),
+        Corner("largest_at_each_place_first_axis", built=build(40, 37, False), data="peaks"),
+        Corner(
+            "largest_near_the_end", built=build(3, 1_027, True), data="peaks", dtypes=("float32", "float64")
+        ),
         Corner("length_4097", built=build(2, 4097, True)),
         Corner("length_4097_first_axis", built=build(3, 4097, False)),
         Corner("length_65537", built=build(1, 65_537, True), dtypes=("float32", "float16")),
