@@ -109,6 +109,12 @@ def test_where_exp_overflows():
     assert exp(np.nextafter(last, 710.0)) == expm1(np.nextafter(last, 710.0)) == math.inf
 
 
+def test_readings_with_arguments_are_not_inlined():
+    """numba refuses to."""
+    elementwise = refimpl.ELU.elementwise
+    assert elementwise._forward.inline == elementwise._gradient.inline == "never"
+
+
 def test_approximate_of_gelu_is_given_by_name():
     x = np.ones(2)
     for call in (lambda: refimpl.gelu(x, "tanh"), lambda: refimpl.gelu_backward(x, x, "tanh")):

@@ -111,6 +111,60 @@ def test_gradients_by_finite_differences(call, reduction):
         within(own, expected, error)
 
 
+# Function, arrays, the name of a weight that has a gradient, and its number among the gradients.
+WEIGHTED = [
+    ("l1_loss", (X, Y), "weight", 2),
+    ("mse_loss", (X, Y), "weight", 2),
+    ("binary_cross_entropy", (PROBABILITIES, TARGETS), "weight", 2),
+    ("binary_cross_entropy_with_logits", (X, TARGETS), "weight", 2),
+    ("binary_cross_entropy_with_logits", (X, TARGETS), "pos_weight", 3),
+    ("multilabel_soft_margin_loss", (X, TARGETS), "weight", 2),
+]
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize(("name", "arrays", "weight", "number"), WEIGHTED)
+def test_gradients_of_weights_by_finite_differences(name, arrays, weight, number, reduction):
+    def function(values):
+        return getattr(reference, name)(*arrays, **{weight: values}, reduction=reduction)
+
+    values = 0.5 + PROBABILITIES
+    upstream = np.random.default_rng(8).standard_normal(np.shape(function(values)))
+    backward = getattr(reference, f"{name}_backward")
+    gradients = backward(upstream, *arrays, **{weight: values}, reduction=reduction)
+    ((expected, error),) = finite_difference(function, [values], upstream)
+    within(gradients[number], expected, error)
+    assert all(gradient is None for gradient in gradients[2:number] + gradients[number + 1 :])
+
+
+def test_readings_with_arguments_are_not_inlined():
+    """numba refuses to."""
+    from refimpl.loss_pointwise import _FORWARD, _SLOPES
+
+    assert {kernel.inline for kernel in (*_FORWARD.values(), *_SLOPES.values())} == {"never"}
+
+
+def test_at_corners():
+    """Where a formula changes: losses, then slopes of the operands."""
+
+    def found(name, *operands, **more):
+        losses = getattr(reference, name)(*operands, reduction="none", **more)
+        ones = np.ones(losses.shape)
+        gradients = getattr(reference, f"{name}_backward")(ones, *operands, reduction="none", **more)
+        return [array.tolist() for array in (losses, *gradients) if array is not None]
+
+    assert found("smooth_l1_loss", [0.1, -0.1], [0.0, 0.0], beta=0.1) == [[0.05] * 2, [1, -1], [-1, 1]]
+    assert found("huber_loss", [0.5, -0.5], [0.0, 0.0], delta=0.5) == [[0.125] * 2, [0.5, -0.5], [-0.5, 0.5]]
+    assert found("huber_loss", [math.inf], [0.0], delta=math.inf)[0] == [math.inf]
+    assert found("poisson_nll_loss", [0.0], [1.0], full=True) == [[1.0], [0.0], [-0.0]]
+    assert found("hinge_embedding_loss", [1.0, 0.25, 2.0], [-1, 0, 0]) == [[0, 1, 2], [-1, 0, 1]]
+    labels = np.array([1, -1, 0])
+    far = 2.0**20  # beside its square 1e-12 is nothing
+    cosine = found("cosine_embedding_loss", [[far, 0.0]] * 3, [[0.0, far]] * 3, labels)
+    slope = 1 / far
+    assert cosine == [[1, 0, 0], [[0, -slope], [0, slope], [0, 0]], [[-slope, 0], [slope, 0], [0, 0]]]
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_reductions_agree(call):
     name, arrays, more = CALLS[call]
