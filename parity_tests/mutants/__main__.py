@@ -70,7 +70,8 @@ def main() -> int:
                 again,
             )
         first = False
-    return _judge([verdict for module in modules for verdict in results.load(module, FOLDER)])
+    verdicts = [verdict for module in modules for verdict in results.load(module, FOLDER)]
+    return _judge(verdicts, whole=options.every == 1)
 
 
 def _to_try_again(modules: Sequence[str], options: argparse.Namespace) -> set[tuple]:
@@ -129,10 +130,10 @@ def _hunt(
     tell(f"{len(hunt.verdicts)} mutants, {sweep} sweep: {time.perf_counter() - started:.0f} s")
 
 
-def _judge(verdicts: Sequence[Verdict]) -> int:
-    """Print the table, then what is wrong."""
+def _judge(verdicts: Sequence[Verdict], whole: bool) -> int:
+    """Print the table, then what is wrong; a sample says nothing about entries."""
     known = entries()
-    equivalent, wrong = explained(verdicts, known), stale(verdicts, known)
+    equivalent, wrong = explained(verdicts, known), stale(verdicts, known) if whole else []
     lines = results.table(verdicts, equivalent)
     FOLDER.with_suffix(".md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
