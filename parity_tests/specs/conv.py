@@ -159,6 +159,10 @@ def _corners(rank: int, transposed: bool) -> tuple[Corner, ...]:
             for layout in ("contiguous", *layouts(rank)[4:])
         ]
         corners += [
+            Corner(f"grouped_dilated_input_{layout}", {**grouped, "layout": layout, "shape": "long"})
+            for layout in layouts(rank)[4:]
+        ]
+        corners += [
             Corner(
                 f"padding_{padding}_{mode}",
                 built=Built(
