@@ -1,5 +1,6 @@
 """Fuzzing finds what no sweep lists, makes it small, and says it as a conformance run would."""
 
+import pickle
 import re
 
 import pytest
@@ -9,6 +10,7 @@ pytest.importorskip("hypothesis")
 
 from parity_tests import fuzz
 from parity_tests.harness.candidates import StandIns
+from parity_tests.harness.cases import Case
 from parity_tests.harness.deviations import parse
 from parity_tests.harness.fuzzing import fuzz_layer
 from parity_tests.harness.options import RunOptions
@@ -108,6 +110,28 @@ def test_whole_command(tmp_path, monkeypatch, capfd):
     path = re.search(r"--again (\S+)", said)[1]
     assert fuzz.main(["--again", path, *given]) == 1
     assert "ReLU forward" in capfd.readouterr().out
+
+
+NO_CASES = {
+    "no case: the reference refuses it": Case(
+        "AdaptiveLogSoftmaxWithLoss",
+        (("in_features", 4), ("n_classes", 5), ("cutoffs", (2,))),
+        ((2, 1),),
+        (("method", "log_prob"),),
+    ),
+    "no case: its bound is infinite": Case(
+        "Transformer",
+        (("d_model", 12), ("nhead", 2), ("dim_feedforward", 1), ("dropout", 0.0), ("num_encoder_layers", 6)),
+        ((12, 12), (1, 12)),
+    ),
+}
+
+
+@pytest.mark.parametrize("said", NO_CASES)
+def test_a_finding_that_is_no_case_any_more_says_so(said, tmp_path, capfd):
+    path = tmp_path / "before.case"
+    path.write_bytes(pickle.dumps(NO_CASES[said]))
+    assert fuzz.main(["--again", str(path)]) == 0 and capfd.readouterr().out.startswith(said)
 
 
 BAD = {
