@@ -37,6 +37,12 @@ def _half_written_silu(input: torch.Tensor, inplace: bool = False) -> torch.Tens
     return output
 
 
+def _hardswish_of_a_copy(input: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    if inplace and input.storage_offset():
+        return functional.hardswish(input.contiguous().clone())
+    return functional.hardswish(input, inplace)
+
+
 FAULTS = (
     Fault(
         "inplace_ignored",
@@ -51,6 +57,13 @@ FAULTS = (
         {"silu": _half_written_silu},
         "purity",
         ("SiLU",),
+    ),
+    Fault(
+        "views_left_alone_in_place",
+        "with inplace=True a view that begins behind the start of its memory is copied, and stays as it was",
+        {"hardswish": _hardswish_of_a_copy},
+        "purity",
+        ("Hardswish",),
     ),
     Fault(
         "gradient_at_the_output",

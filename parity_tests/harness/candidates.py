@@ -23,7 +23,7 @@ from parity_tests.harness.outcome import (
     quiet,
     same_bits,
 )
-from parity_tests.harness.tensors import to_array, to_tensor
+from parity_tests.harness.tensors import laid_out, to_array, to_tensor
 from parity_tests.specs.spec import LayerSpec, Made
 
 
@@ -210,9 +210,12 @@ class Eager:
 
 
 def _operands(case: Case, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The inputs; of a call in place copies, since autograd allows no writing into a leaf."""
-    in_place = dict(case.arguments).get("inplace")
-    return tuple(tensor.clone() for tensor in inputs) if in_place else inputs
+    """The inputs; of a call in place copies laid out alike, since autograd allows no writing into a leaf (and
+    torch none into an expanded tensor)."""
+    if not dict(case.arguments).get("inplace"):
+        return inputs
+    layout = "contiguous" if case.layout == "expanded" else case.layout
+    return tuple(laid_out(tensor.clone(), layout) for tensor in inputs)
 
 
 def _put_back(data: Data, parameters: Mapping[str, torch.Tensor], case: Case) -> None:

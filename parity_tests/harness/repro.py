@@ -93,7 +93,6 @@ def script(
     """The source of the script: tensors, call, and of each wrong element the exact value and its bound."""
     trial = trial_of(spec, case, candidate, precision=options.precision)
     names = [f"input{i}" for i in range(len(trial.data.inputs))]
-    copied = "tuple(x.clone() for x in inputs)" if dict(case.arguments).get("inplace") else "inputs"
     parts = {
         "@TITLE": f"{case.id}: {', '.join(comparison.name for comparison in found)}",
         "@DEVICE": repr(candidate.device),
@@ -104,7 +103,7 @@ def script(
         "@LAYER": _layer_lines(trial),
         "@NEIGHBOUR": _neighbour_lines(trial),
         "@INPUTS": ", ".join(names) + ",",
-        "@COPIED": copied,
+        "@COPIED": _operands("inputs", case),
         "@INVOKE": (PLAIN if spec.invoke is None else inspect.getsource(spec.invoke))
         + candidate.script(case),
         "@CALL": ", ".join(_given(case.call)),
@@ -207,6 +206,14 @@ def _made(called: str, spec: LayerSpec, case: Case) -> str:
     return f"{called} = torch.nn.{spec.name}({arguments})\n{called}.train({case.mode == 'train'})"
 
 
+def _operands(inputs: str, case: Case) -> str:
+    """What the layer is called with, as a candidate is."""
+    if not dict(case.arguments).get("inplace"):
+        return inputs
+    layout = "contiguous" if case.layout == "expanded" else case.layout
+    return f"tuple(laid_out(x.clone(), {layout!r}) for x in {inputs})"
+
+
 def _neighbour_lines(trial: Trial) -> str:
     """The neighbour's call before the case's own: what the candidate keeps from it may be the failure."""
     other = called_before(trial.spec, trial.case, trial.data)
@@ -214,9 +221,9 @@ def _neighbour_lines(trial: Trial) -> str:
         return ""
     lines = _made("neighbour", trial.spec, other).splitlines()
     lines += [] if trial.spec.is_function else ["fill(neighbour, copy.deepcopy({**parameters, **buffers}))"]
-    inputs = "tuple(x.clone() for x in copied)" if dict(other.arguments).get("inplace") else "copied"
     lines += ["copied = copy.deepcopy(inputs)"]
-    lines += [f"invoke(torch, neighbour, {inputs}, dict({', '.join(_given(other.call))}))"]
+    call = f"dict({', '.join(_given(other.call))})"
+    lines += [f"invoke(torch, neighbour, {_operands('copied', other)}, {call})"]
     head = [
         "# As in the suite its neighbour is called first, with one argument or the mode different.",
         "with contextlib.suppress(Exception), torch.enable_grad():",

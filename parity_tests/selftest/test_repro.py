@@ -31,6 +31,8 @@ REGIMES = [
     ("MaxPool2d", "return_indices"),
     ("BatchNorm2d", "float16"),
     ("GLU", "bfloat16"),
+    ("Mish", "inplace_True-in2x3x5x7-float16-sliced"),
+    ("SiLU", "inplace_True"),
     ("pad", "sliced"),
     ("PReLU", "float64"),
     ("linear", ""),
@@ -141,7 +143,9 @@ def pad(*args):
 def test_script_sees_the_sign_of_a_copied_zero(pytester):
     (pytester.path / "unsigned.py").write_text(UNSIGNED)
     spec = spec_named("ReflectionPad1d")
-    case = next(c for c in sweep_of(spec, RunOptions()).cases if c.data == "specials" and c.dtype == "float32")
+    case = next(
+        c for c in sweep_of(spec, RunOptions()).cases if c.data == "specials" and c.dtype == "float32"
+    )
     few = ("-k", f"[{case.id}-cpu]", "--candidate", "unsigned.py")
     said = here(pytester, *conformance("padding"), *few).stdout.str()
     path = pytester.path / re.search(r"^script: (.*)$", said, re.MULTILINE)[1]
