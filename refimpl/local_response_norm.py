@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 import numbers
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from refimpl.bounded import finite_where
 from refimpl.error_bounds import Bounded, Contract
+from refimpl.floats import outward
 from refimpl.module import Module
 from refimpl.taps import Kernel, float_array
 
@@ -113,8 +116,17 @@ class LocalResponse:
 
 
 def _power(base: Bounded, exponent: float) -> Bounded:
-    """base^exponent by a library's pow."""
-    return base.apply(lambda b: b**exponent, base.contract.library("pow"))
+    """base^exponent by a library's pow, the exponent held in A: x^(p + d) = x^p exp(d ln x)."""
+    power = base.apply(lambda b: b**exponent, base.contract.library("pow"))
+    off = float(base.contract.constant(exponent).error)
+    if off == 0:
+        return power
+    with np.errstate(all="ignore"):
+        low, high = base.value - base.error, base.value + base.error
+        logarithm = np.maximum(np.abs(np.log(low)), np.abs(np.log(high)))
+        moved = (np.abs(power.value) + power.error) * np.expm1(off * logarithm)
+    error = np.where(high == 0, power.error, outward(power.error + moved))
+    return replace(power, error=finite_where(power.value, error))
 
 
 def _check(input: np.ndarray, size: Any, *scalars: Any) -> None:
@@ -137,8 +149,9 @@ def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
         with j from c - size // 2 to c + (size - 1) // 2, channels outside counting as zeros
 
     input (N, C, *L), with at least one axis L -> output of that shape, float64.
-    Error: gamma(size) of the sum, `pow`'s own error, a rounding for each further operation; for the half
-    types everything is in float32 and stored once.  Inputs whose squares overflow A are left out of account.
+    Error: gamma(size) of the sum, `pow`'s own error and that of beta in A, a rounding for each further
+    operation; for the half types everything is in float32 and stored once.  Inputs whose squares overflow A
+    are left out of account.
     Raises ValueError for fewer than three axes, TypeError for a size that is no int, RuntimeError for one
     below 1.
     Source: torch.nn.functional.local_response_norm."""

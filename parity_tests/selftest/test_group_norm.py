@@ -304,3 +304,12 @@ def test_cross_map_normalization_is_the_local_one_of_an_odd_window(size, window)
 def test_cross_map_normalization_takes_images():
     with pytest.raises(ValueError, match="needed is"):
         CrossMapLRN2d(3)(draw(1, 2, 7, 3))
+
+
+def test_an_exponent_that_float32_does_not_hold_is_rounded():
+    """Where the response is large: 1e30^(d) is not near 1."""
+    x = np.full((1, 1, 1), np.float32(1e15))
+    base = np.float32(1.0) + x * x
+    bound = LocalResponseNorm(1, 1.0, 0.7, 1.0).bounded(strictest("float32"), (x,), (np.ones((1, 1, 1)),))
+    error = np.abs(x / base ** np.float32(0.7) - bound["output"].value)
+    assert 6 * 2.0**-23 * bound["output"].value < error <= bound["output"].error
