@@ -116,8 +116,8 @@ class Bounded:
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             value = self.value / other.value
             # c1/c2 - m1/m2 = ((c1 - m1) - (m1/m2)(c2 - m2)) / c2, and |c2| >= |m2| - error
-            nearest = np.abs(other.value) - other.error
-            error = np.where(nearest > 0, (self.error + np.abs(value) * other.error) / nearest, np.inf)
+            nearest = np.maximum(np.abs(other.value) - other.error, 0.0)
+            error = (self.error + np.abs(value) * other.error) / nearest
             error = np.where((self.error == 0) & (other.error == 0), 0.0, error)
         return self._result(value, error, self._zero)
 
@@ -200,7 +200,7 @@ class Bounded:
             magnitude = np.abs(self.value).sum(axis=axis, keepdims=keepdims) + error
             terms = np.count_nonzero(~self._zero, axis=axis, keepdims=keepdims)
             error = error + gamma(np.maximum(terms - 1, 0), self.contract.u) * magnitude
-            error = outward(error, 8 + np.maximum(terms, 0))
+            error = outward(error, 8 + terms)
         return Bounded(value, finite_where(value, error), self.contract)
 
     def __getitem__(self, index: Any) -> Bounded:
@@ -287,4 +287,4 @@ def _sqrt_spread(value: np.ndarray, error: np.ndarray) -> np.ndarray:
 def _exp_spread(value: np.ndarray, error: np.ndarray) -> np.ndarray:
     """exp(v + e) - exp(v); where e is large the first term alone (0 times infinity has no value)."""
     large = np.exp(np.nextafter(value + error, np.inf))
-    return np.where(error < 1, np.exp(value) * np.expm1(np.minimum(error, 1.0)), large)
+    return np.where(error < 1, np.exp(value) * np.expm1(error), large)

@@ -103,8 +103,8 @@ class Contract:
         spacing = FLOATS[self.accumulate].half_spacing(size)
         if self.accumulate == "float64":
             return 2.0 * roundings * spacing
-        own = FLOATS["float64"]
-        return roundings * (spacing + own.roundoff * size + own.eta)
+        own = FLOATS["float64"]  # its eta is nothing beside a spacing of A
+        return roundings * (spacing + own.roundoff * size)
 
     def stored(self, value: np.ndarray, error: np.ndarray) -> np.ndarray:
         """The error of numbers of A within `error` of `value` once they are rounded to T; the same when A is
@@ -255,29 +255,24 @@ class Products:
 
 
 def _largest_ratio(error: np.ndarray, scale: np.ndarray) -> float:
-    usable = (scale > 0) & np.isfinite(scale) & np.isfinite(error)
+    usable = (scale > 0) & np.isfinite(error)
     return float(np.max(error[usable] / scale[usable], initial=0.0))
 
 
 # Winograd F(4x4, 3x3), the largest tile in common use, with the interpolation points 0, 1, -1, 2, -2,
 # infinity (Lavin and Gray, arXiv:1509.09308, section 4.3): 1-d transforms of data, filter and inverse.
-_DATA = (
-    np.array(
-        [
-            [4, 0, -5, 0, 1, 0],
-            [0, -4, -4, 1, 1, 0],
-            [0, 4, -4, -1, 1, 0],
-            [0, -2, -1, 2, 1, 0],
-            [0, 2, -1, -2, 1, 0],
-            [0, 4, 0, -5, 0, 1],
-        ]
-    )
-    / 1.0
+_DATA = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
 )
 _FILTER = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24.0
-_INVERSE = (
-    np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]) / 1.0
-)
+_INVERSE = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]])
 # Largest growth of rounding errors relative to max |x| max |w|: absolute values all the way through (Higham
 # 2002, section 3.5), one factor for each of the two axes.
 _WINOGRAD_GROWTH = float((np.abs(_INVERSE) @ (np.abs(_DATA).sum(1) * np.abs(_FILTER).sum(1))).max()) ** 2
@@ -291,9 +286,9 @@ def _norm_wise(magnitude: np.ndarray, contract: Contract) -> np.ndarray:
     each element's own, times the growth of the transform: for Winograd F(4x4, 3x3) as computed above, for an
     FFT log2 of the number of elements (Higham 2002, theorem 24.2).
     """
-    if contract.algorithm not in ("winograd", "fft") or magnitude.size == 0:
+    if contract.algorithm not in ("winograd", "fft"):
         return magnitude
-    growth = _WINOGRAD_GROWTH if contract.algorithm == "winograd" else max(1.0, np.log2(magnitude.size))
+    growth = _WINOGRAD_GROWTH if contract.algorithm == "winograd" else np.log2(max(2, magnitude.size))
     return np.full_like(magnitude, growth * np.max(magnitude[np.isfinite(magnitude)], initial=0.0))
 
 

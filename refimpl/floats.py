@@ -38,8 +38,8 @@ class Float:
     def overflow(self) -> float:
         """Values at or beyond this round to infinity: halfway from `maximum` to the next power of two.
 
-        For float64 that threshold is no float64, nor is anything between it and infinity."""
-        return (2.0 - 2.0**-self.precision) * 2.0**self.largest if self.largest < 1023 else np.inf
+        For float64 that threshold is no float64, nor is anything between it and infinity: so it is inf."""
+        return (2.0 - 2.0**-self.precision) * 2.0**self.largest
 
     def half_spacing(self, size: np.ndarray) -> np.ndarray:
         """The largest error of rounding any number of magnitude at most `size` to nearest.
@@ -84,9 +84,6 @@ def round_to(dtype: str, values: Any) -> np.ndarray:
         rounded = np.where(np.isfinite(values), np.rint(values / spacing) * spacing, values)
         beyond = np.abs(rounded) > kind.maximum
         return np.where(beyond, np.copysign(np.inf, rounded), rounded)
-
-
-GRID_BLOCK = 1 << 20  # elements that `grid` looks at together: it takes several times their memory
 
 
 def gamma(n: Any, u: float) -> Any:

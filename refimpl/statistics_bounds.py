@@ -62,7 +62,6 @@ def inverse_deviation(variance: Bounded, eps: float) -> Bounded:
         floor = np.where(variance.value >= 0, np.maximum(least.value - least.error, 0.0), 0.0)
         low, high = np.maximum(total.value - total.error, floor), total.value + total.error
         spread = np.maximum(_apart(low, total.value), _apart(total.value, high))
-        spread = np.where(total.error == 0, 0.0, spread)
         return total.apply(lambda t: 1 / np.sqrt(t), contract.library("rsqrt"), lambda t, e: spread)
 
 

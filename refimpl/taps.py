@@ -116,7 +116,7 @@ def _compile(walk: Callable, reading: Callable, inline: str) -> Callable:
 
     parts: dict[Callable, Any] = {}
     namespace = {"walk": _jit(walk, parts, "always"), "reading": _jit(reading, parts, inline)}
-    fingerprint = hashlib.sha256(b"".join(_fingerprint(part) for part in parts)).hexdigest()[:16]
+    fingerprint = hashlib.sha256(b"".join(_fingerprint(part) for part in parts)).hexdigest()
     function = types.FunctionType(_kernel.__code__, {**_kernel.__globals__, **namespace}, _kernel.__name__)
     function.__module__ = walk.__module__
     function.__qualname__ = f"{walk.__name__}_{reading.__name__}_{fingerprint}"

@@ -43,7 +43,7 @@ class Comparison:
     @property
     def tells_nothing(self) -> bool:
         """The bound is wider than the values for so many elements that a wrong result would pass."""
-        return self.elements > 0 and self.uninformative > UNINFORMATIVE_SHARE * self.elements
+        return self.uninformative > UNINFORMATIVE_SHARE * self.elements
 
     @property
     def mostly_zeros(self) -> bool:
@@ -66,17 +66,15 @@ def compare(name: str, actual: np.ndarray, bounded: Bounded) -> Comparison:
             f"{name}: a bound is NaN, infinite or negative at a finite value; the suite must mend its bound"
         )
     right, error, ratio = _judged(actual, bounded, finite)
-    wrong = np.argwhere(~right)
-    if len(wrong):
-        wrong = wrong[np.argsort(-ratio[~right], kind="stable")]
+    wrong = np.argwhere(~right)[np.argsort(-ratio[~right], kind="stable")]
     usable, sizes = bound[finite], np.abs(expected[finite])
-    with np.errstate(invalid="ignore", over="ignore"):
-        scale = np.mean(sizes) if usable.size else 0.0
-        uninformative = int(np.count_nonzero(usable > np.maximum(scale, sizes)))
-    statistical, terms = 0.0, np.ones(())
+    statistical, uninformative, terms = 0.0, 0, np.ones(())
+    if usable.size:
+        with np.errstate(invalid="ignore", over="ignore"):
+            uninformative = int(np.count_nonzero(usable > np.maximum(np.mean(sizes), sizes)))
     if bounded.products is not None:
         terms = np.asarray(bounded.products.terms)
-        if finite.any():
+        if usable.size:
             statistical = bounded.products.statistical_ratio(bounded.contract, error)
     reached = np.broadcast_to(np.greater(terms, 0), expected.shape)
     return Comparison(

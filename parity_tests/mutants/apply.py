@@ -80,11 +80,10 @@ class Process:
         done = self._exchange(old, new)
         if afresh:
             done = self._constants(_module_of(file), new) or done
-        taps.INTERPRETED_TAPS = math.inf  # type: ignore[assignment]
         gone = {key_of(before) for before, _ in differing}
-        for kernel in self.kernels:
-            if gone & {key_of(part.__code__) for part in parts_of(kernel)}:
-                kernel._compiled = None
+        for kernel in self.kernels:  # what runs at import may change numbers that any of them holds
+            if afresh or gone & {key_of(part.__code__) for part in parts_of(kernel)}:
+                kernel._compiled, kernel.taps_interpreted = None, -math.inf  # type: ignore[assignment]
         for memory in self.memories:
             memory.cache_clear()
         return done

@@ -146,6 +146,16 @@ def test_compiled_code_is_cached_between_processes(tmp_path):
     assert sorted(tmp_path.rglob("*.nb[ci]")) == written and len(written) == 6
 
 
+def test_every_kernel_is_cached_and_inlined_as_it_says():
+    pytest.importorskip("numba")
+    assert taps._compile(pairs, row_sums, "always").stats.cache_path
+    assert [Kernel(pairs, row_sums, *how).inline for how in ((), (True,), (False,))] == [
+        "always",
+        "always",
+        "never",
+    ]
+
+
 def test_fingerprints_tell_all_kernels_apart():
     """No two kernels that are not the same pair share a name in the cache."""
     pytest.importorskip("numba")
@@ -226,5 +236,5 @@ def test_float_array_is_a_copy_and_keeps_exact_numbers():
     assert not np.shares_memory(float_array(given), given) and float_array(given.T).flags.c_contiguous
     assert float_array(np.float32([0.1])).dtype == np.float64
     assert float_array(np.array([Fraction(1, 3)], dtype=object)).dtype == object
-    assert zeros_like_kind((2,), given).dtype == np.float64
+    assert zeros_like_kind((2,), given).dtype == zeros_like_kind((2,), given, None).dtype == np.float64
     assert zeros_like_kind((2,), given, given.astype(object)).dtype == object
