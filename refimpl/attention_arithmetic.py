@@ -8,7 +8,7 @@ for every comparison: the loops give the value, the bounds how far off a candida
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,10 @@ class Loops:
         return np.concatenate(
             [operand, np.broadcast_to(row, (operand.shape[0], 1, operand.shape[2]))], axis=1
         )
+
+    def concatenated(self, parts: Sequence[Any]) -> Any:
+        """One behind the other along the first axis."""
+        return np.concatenate(parts)
 
     def affine(self, input: Any, weight: Any, bias: Any) -> Any:
         return linear(input, weight, bias)
@@ -110,6 +114,10 @@ class Bounds:
         rows = np.broadcast_to(row, (batches, 1, features))
         value = np.concatenate([operand.value, rows], axis=1)
         return Bounded(value, np.concatenate([operand.error, np.zeros(rows.shape)], axis=1), operand.contract)
+
+    def concatenated(self, parts: Sequence[Bounded]) -> Bounded:
+        values, errors = ([getattr(part, name) for part in parts] for name in ("value", "error"))
+        return Bounded(np.concatenate(values), np.concatenate(errors), self.contract)
 
     def affine(self, input: Bounded, weight: Any, bias: Any) -> Bounded:
         output = product(_matrix(input), self.exact(weight), None if bias is None else self.exact(bias))

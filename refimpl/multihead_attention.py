@@ -51,6 +51,8 @@ class Call:
         _check(given, masks, layer, is_causal)
         self.operands = [self.inward(operand) for operand in given]
         self.batches, self.queries = self.operands[0].shape[:2]
+        self.keys = self.operands[1].shape[1]
+        self._check_masks(layer, *masks)
         self.mask = self._merged(layer, *masks)
 
     def inward(self, operand: np.ndarray) -> np.ndarray:
@@ -61,17 +63,29 @@ class Call:
         operand = operand if self.first else operand.swapaxes(0, 1)
         return operand if self.batched else operand[0]
 
+    def _check_masks(
+        self, layer: MultiheadAttention, padding: np.ndarray | None, mask: np.ndarray | None
+    ) -> None:
+        name, pairs = "MultiheadAttention", (self.queries, self.keys)
+        needed = {2: pairs, 3: (self.batches * layer.num_heads, *pairs)}
+        if mask is not None and mask.shape != needed[mask.ndim]:
+            kind = AssertionError if mask.ndim == 3 and not self.batched else RuntimeError
+            raise kind(f"{name}: attn_mask has shape {mask.shape}; needed is {needed[mask.ndim]}")
+        if padding is not None and padding.shape not in ((self.batches, self.keys), (self.keys,)):
+            raise AssertionError(
+                f"{name}: key_padding_mask has shape {padding.shape}; needed is ({self.batches}, {self.keys})"
+            )
+
     def _merged(
         self, layer: MultiheadAttention, padding: np.ndarray | None, mask: np.ndarray | None
     ) -> np.ndarray:
         """Both masks as one to be added, with zeros for the keys that the layer adds itself."""
-        keys = self.operands[1].shape[1]
-        merged = np.zeros((self.batches, layer.num_heads, self.queries, keys))
+        merged = np.zeros((self.batches, layer.num_heads, self.queries, self.keys))
         if mask is not None:
             mask = _additive(mask)
             merged += mask.reshape(self.batches, -1, *mask.shape[1:]) if mask.ndim == 3 else mask
         if padding is not None:
-            merged += _additive(padding).reshape(self.batches, 1, 1, keys)
+            merged += _additive(padding).reshape(self.batches, 1, 1, self.keys)
         return np.pad(merged, [(0, 0)] * 3 + [(0, layer.own_keys)])
 
 
@@ -108,24 +122,8 @@ def _check(operands: list, masks: list, layer: MultiheadAttention, is_causal: bo
         raise AssertionError(f"{name}: key and value have shapes {shapes[1:]}, which do not fit")
     for what, shape, features in (("key", shapes[1], layer.kdim), ("value", shapes[2], layer.vdim)):
         if shape[-1] != features:
-            raise RuntimeError(f"{name}: {what} has {shape[-1]} features; needed are {features}")
-    _check_masks(shapes, padding, mask, layer)
-
-
-def _check_masks(
-    shapes: list, padding: np.ndarray | None, mask: np.ndarray | None, layer: MultiheadAttention
-) -> None:
-    axis = 0 if layer.batch_first or len(shapes[0]) == 2 else 1
-    batches = shapes[0][axis] if len(shapes[0]) == 3 else 1
-    queries, keys = (shape[1 - axis if len(shape) == 3 else 0] for shape in shapes[:2])
-    needed = {2: (queries, keys), 3: (batches * layer.num_heads, queries, keys)}
-    if mask is not None and mask.shape != needed[mask.ndim]:
-        kind = AssertionError if mask.ndim == 3 and len(shapes[0]) == 2 else RuntimeError
-        raise kind(f"MultiheadAttention: attn_mask has shape {mask.shape}; needed is {needed[mask.ndim]}")
-    if padding is not None and padding.shape not in ((batches, keys), (keys,)):
-        raise AssertionError(
-            f"MultiheadAttention: key_padding_mask has shape {padding.shape}; needed is ({batches}, {keys})"
-        )
+            kind = RuntimeError if packed else AssertionError
+            raise kind(f"{name}: {what} has {shape[-1]} features; needed are {features}")
 
 
 class MultiheadAttention(Module):
@@ -259,25 +257,23 @@ class MultiheadAttention(Module):
         gradients = {OUT_WEIGHT: weight, OUT_BIAS: bias}
         heads = arithmetic.attention_gradients(saved, arithmetic.moved(up, self._heads), of_weights)
         projected = [arithmetic.moved(head, self._joined) for head in heads]
-        keys = call.operands[1].shape[1]
         if self.bias_k is not None:
             for name, operand in (("bias_k", projected[1]), ("bias_v", projected[2])):
-                own = arithmetic.total(arithmetic.moved(operand, lambda g: g[:, keys]))
+                own = arithmetic.total(arithmetic.moved(operand, lambda g: g[:, call.keys]))
                 gradients[name] = arithmetic.moved(own, lambda g: g[None, None])
-        projected[1:] = [arithmetic.moved(operand, lambda g: g[:, :keys]) for operand in projected[1:]]
+        projected[1:] = [arithmetic.moved(operand, lambda g: g[:, : call.keys]) for operand in projected[1:]]
         parts = [
             arithmetic.affine_gradients(gradient, input, parameters[0])
             for gradient, input, parameters in zip(projected, inputs, self._projections(), strict=True)
         ]
-        joined = _concatenated(arithmetic, [part[2] for part in parts])
+        joined = arithmetic.concatenated([part[2] for part in parts])
         gradients["in_proj_bias"] = joined
         if self.in_proj_weight is not None:
-            gradients["in_proj_weight"] = _concatenated(arithmetic, [part[1] for part in parts])
+            gradients["in_proj_weight"] = arithmetic.concatenated([part[1] for part in parts])
         else:
             gradients |= {f"{name}_proj_weight": part[1] for name, part in zip("qkv", parts, strict=True)}
         of_inputs = [part[0] for part in parts]
-        if call.same > 1:
-            of_inputs[3 - call.same :] = [arithmetic.add(*of_inputs[3 - call.same :])]
+        of_inputs[3 - call.same :] = [arithmetic.add(*of_inputs[3 - call.same :])]
         return of_inputs, {name: gradients[name] for name in self.state_dict()}
 
     def _call(self, *inputs: Any) -> Call:
@@ -327,12 +323,3 @@ def named(outputs: dict, of_inputs: list, gradients: dict) -> dict:
         | dict(zip(names, of_inputs, strict=True))
         | {f"grad_{name}": gradient for name, gradient in gradients.items()}
     )
-
-
-def _concatenated(arithmetic: Any, parts: list) -> Any:
-    if isinstance(parts[0], Bounded):
-        value, error = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("value", "error")
-        )
-        return Bounded(value, error, parts[0].contract)
-    return np.concatenate(parts)

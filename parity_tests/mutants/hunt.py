@@ -67,7 +67,6 @@ class Hunt:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
             raise session.Interrupted("not all tests could be collected")
-        self._items = session.items
         self._reaches = self._reach(session.items)
         if self.red:
             raise session.Interrupted(f"{len(self.red)} tests fail without any mutant, {self.red[0]} first")
@@ -129,7 +128,7 @@ class Hunt:
     def _signatures(self, file: Path) -> list[pytest.Item]:
         """The tests of the signatures of what a module defines, which run none of it."""
         module = next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == str(file))
-        tests = [item for item in self._items if SIGNATURES in item.nodeid and hasattr(item, "callspec")]
+        tests = [item for item in self._reaches if SIGNATURES in item.nodeid and hasattr(item, "callspec")]
         return [item for item in tests if item.callspec.params.get("name") in vars(module)]
 
     def _so_far(self) -> str:

@@ -116,3 +116,29 @@ def test_self_attention_adds_the_three_gradients():
     apart = layer.backward(*ups)
     layer(same, same, same)
     within(layer.backward(*ups), sum(apart), 64 * UNIT)
+
+
+def test_one_feature_in_one_head():
+    layer = MultiheadAttention(1, 1, bias=False)
+    layer.load_state_dict({"in_proj_weight": np.ones((3, 1)), "out_proj.weight": np.full((1, 1), 2.0)})
+    output, weights = layer(np.zeros((1, 1)), np.zeros((2, 1)), np.array([[3.0], [5.0]]))
+    assert output.tolist() == [[8.0]] and weights.tolist() == [[0.5, 0.5]]
+
+
+def test_every_head_of_every_sequence_has_a_mask_of_its_own():
+    """Two sequences, two heads: each sees two of four keys, and no other sees the same two."""
+    layer = layer_of(batch_first=True)
+    seen = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
+    hidden = np.ones((4, 3, 4), dtype=bool)
+    for head, keys in enumerate(seen):
+        hidden[head][:, keys] = False
+    weights = layer(*drawn((2, 3, 4), (2, 4, 4), (2, 4, 4)), None, True, hidden, False)[1]
+    assert np.array_equal(weights > 0, ~hidden.reshape(2, 2, 3, 4))
+
+
+def test_dropout_is_refused_in_training_and_takes_no_part_in_evaluation():
+    operands = drawn((2, 1, 4), (3, 1, 4), (3, 1, 4))
+    layer, plain = layer_of(dropout=0.5), layer_of()
+    with pytest.raises(NotImplementedError):
+        layer(*operands)
+    same_bits(layer.eval()(*operands)[0], plain(*operands)[0])

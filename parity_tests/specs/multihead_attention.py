@@ -173,16 +173,41 @@ def _bad(
 
 
 _THREE = ((5, 3, 8), (7, 3, 8), (7, 3, 8))
+_ALONE = ((5, 8), (7, 8), (7, 8))
 _REJECTIONS = (
     _bad("heads_do_not_divide", AssertionError, {"num_heads": 3}, _THREE),
     _bad("no_heads", ValueError, {"num_heads": 0}, _THREE),
+    _bad("no_features", ValueError, {"embed_dim": 0}, _THREE),
     _bad("negative_features", ValueError, {"embed_dim": -8}, _THREE),
+    _bad("other_key_features", RuntimeError, {}, ((5, 3, 8), (7, 3, 6), (7, 3, 6))),
+    _bad(
+        "other_key_features_of_its_own",
+        AssertionError,
+        {"kdim": 6, "vdim": 4},
+        ((5, 3, 8), (7, 3, 7), (7, 3, 4)),
+    ),
+    _bad(
+        "other_value_features_of_its_own",
+        AssertionError,
+        {"kdim": 6, "vdim": 4},
+        ((5, 3, 8), (7, 3, 6), (7, 3, 5)),
+    ),
+    _bad(
+        "other_batch",
+        RuntimeError,
+        {},
+        ((5, 3, 8), (7, 2, 8), (7, 2, 8)),
+        key_padding_mask=Drawn((3, 7), "bool"),
+    ),
     _bad("other_features", AssertionError, {}, ((5, 3, 6), (7, 3, 8), (7, 3, 8))),
     _bad("other_values", AssertionError, {}, ((5, 3, 8), (7, 3, 8), (6, 3, 8))),
     _bad("axes_differ", AssertionError, {}, ((5, 8), (7, 3, 8), (7, 3, 8))),
     _bad("four_axes", AssertionError, {}, ((2, 5, 3, 8),) * 3),
     _bad("mask_of_other_shape", RuntimeError, {}, _THREE, attn_mask=Drawn((5, 6), "bool")),
     _bad("mask_of_few_heads", RuntimeError, {}, _THREE, attn_mask=Drawn((2, 5, 7), "bool")),
+    _bad("mask_with_four_axes", AssertionError, {}, _THREE, attn_mask=Drawn((1, 2, 5, 7), "bool")),
+    _bad("unbatched_mask_of_other_shape", RuntimeError, {}, _ALONE, attn_mask=Drawn((5, 6), "bool")),
+    _bad("unbatched_mask_of_other_heads", AssertionError, {}, _ALONE, attn_mask=Drawn((3, 5, 7), "bool")),
     _bad("padding_with_three_axes", AssertionError, {}, _THREE, key_padding_mask=Drawn((3, 5, 7), "bool")),
     _bad("causal_without_mask", RuntimeError, {}, _THREE, is_causal=True),
 )
