@@ -53,12 +53,14 @@ def put(x: Bounded) -> Bounded:
 
 def difference(first: Bounded, second: Bounded) -> Bounded:
     """first - second, exact where both are and their difference is a number of A (IEEE 754: correctly
-    rounded)."""
-    rounded, a, b = first - second, first.value, -second.value
+    rounded).
+
+    What float64 itself loses is a multiple of one operand's last place, so that operand does not come
+    back."""
+    rounded, a, b = first - second, first.value, second.value
     value = rounded.value
     with np.errstate(invalid="ignore"):
-        rest = (a - (value - (value - a))) + (b - (value - a))  # what float64 itself lost: Knuth's two-sum
-    exact = (first.error == 0) & (second.error == 0) & (rest == 0)
+        exact = (first.error == 0) & (second.error == 0) & (value + b == a) & (a - value == b)
     exact &= round_to(rounded.contract.accumulate, value) == value
     return replace(rounded, error=np.where(exact, 0.0, rounded.error))
 

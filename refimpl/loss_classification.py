@@ -82,10 +82,10 @@ class Classes(Call):
         if self.input.ndim == 0:
             raise ValueError(f"{name}: input has no axes; needed is (C), (N, C) or (N, C, *L)")
         self.by_index = not (logits and target.shape == self.input.shape)
-        _check_target(name, self.input, target, self.by_index)
         axis = min(1, self.input.ndim - 1)
         sizes = self.input.shape
         self.shape = (*sizes[:axis], *sizes[axis + 1 :])
+        _check_target(name, sizes, self.shape, target, self.by_index)
         self.geometry = (math.prod(sizes[:axis]), sizes[axis], math.prod(sizes[axis + 1 :]))
         count = self.geometry[1]
         if weight is not None and np.shape(weight) != (count,):
@@ -220,23 +220,16 @@ class Classes(Call):
         return gradient.reshape(self.input.shape), of_target, None
 
 
-def _check_target(name: str, input: np.ndarray, target: np.ndarray, by_index: bool) -> None:
+def _check_target(name: str, sizes: tuple, needed: tuple, target: np.ndarray, by_index: bool) -> None:
+    """`needed` is the shape of a target of indices for an input of these sizes."""
     if by_index == (target.dtype.kind == "f"):
         raise RuntimeError(
             f"{name}: target {target.shape} of {target.dtype}; needed are integers of shape (N, *L), or "
-            f"(cross_entropy) probabilities of input's shape {input.shape}"
+            f"(cross_entropy) probabilities of input's shape {sizes}"
         )
-    if not by_index:
-        return
-    needed = input.shape[:-1] if input.ndim < 2 else (input.shape[0], *input.shape[2:])
-    if target.shape[:1] != needed[:1]:
-        raise ValueError(
-            f"{name}: target has shape {target.shape}; needed is {needed} for input {input.shape}"
-        )
-    if target.shape != needed:
-        raise RuntimeError(
-            f"{name}: target has shape {target.shape}; needed is {needed} for input {input.shape}"
-        )
+    if by_index and target.shape != needed:
+        kind = ValueError if target.shape[:1] != needed[:1] else RuntimeError
+        raise kind(f"{name}: target has shape {target.shape}; needed is {needed} for input {sizes}")
 
 
 def _nll_loss(

@@ -186,7 +186,7 @@ def _reciprocal_from_one(total: np.ndarray) -> np.ndarray:
 def _implicit_dim(name: str, rank: int, stacklevel: int) -> int:
     """The axis that stands for dim=None, as torch still chooses it and warns: 0 of 0, 1 or 3 axes, else 1."""
     warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Give dim as an argument.",
-                  stacklevel=stacklevel + 2)
+                  stacklevel=stacklevel + 1)
     return 0 if rank in (0, 1, 3) else 1
 
 

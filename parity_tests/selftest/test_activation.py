@@ -1,5 +1,6 @@
 """The activation references against worked numbers, exact arithmetic, finite differences and mpmath."""
 
+import inspect
 import math
 from fractions import Fraction
 
@@ -8,6 +9,7 @@ import pytest
 
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, within
+from refimpl import activation_formulas
 from refimpl.activation_bounds import _below, _rounds, logistic, product, sigmoid, softshrink, tanh_gradient
 from refimpl.activation_formulas import SELU_ALPHA, SELU_SCALE
 from refimpl.error_bounds import FLOATS, Bounded, Float, round_to, strictest
@@ -107,6 +109,37 @@ def test_where_exp_overflows():
     last = 709.782712893384  # of which exp is finite
     assert exp(last) == math.exp(last) and expm1(last) == math.expm1(last)
     assert exp(np.nextafter(last, 710.0)) == expm1(np.nextafter(last, 710.0)) == math.inf
+
+
+IN_PLACE_TOO = {
+    "celu", "elu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "relu", "relu6", "selu",
+    "silu", "threshold",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({*LAYERS} - {"GELU", "RReLU"}))
+def test_inplace_is_an_argument_where_torch_has_it(name):
+    torchs = {"LeakyReLU": "leaky_relu", "LogSigmoid": "logsigmoid"}
+    name = torchs.get(name, name.lower())
+    function, backward = getattr(refimpl, name), getattr(refimpl, f"{name}_backward")
+    required = (0.0, 0.0) if name == "threshold" else ()
+    for call in (
+        lambda **more: function(X, *required, **more),
+        lambda **more: backward(X, X, *required, **more),
+    ):
+        if name in IN_PLACE_TOO:
+            assert np.array_equal(call(inplace=True), call())
+        else:
+            with pytest.raises(TypeError, match="inplace"):
+                call(inplace=True)
+
+
+def test_functions_have_the_defaults_of_their_formulas():
+    for name in ("hardtanh", "hardshrink", "softshrink", "leaky_relu", "elu", "celu", "softplus", "rrelu"):
+        _, *own = inspect.signature(getattr(refimpl, name)).parameters.values()
+        formula = getattr(activation_formulas, name)
+        _, *scalars = inspect.signature(formula).parameters.values()
+        assert [p.default for p in own[: len(scalars)]] == [p.default for p in scalars], name
 
 
 def test_readings_with_arguments_are_not_inlined():

@@ -13,6 +13,7 @@ from parity_tests.selftest.laws import UNIT, finite_difference, fractions, withi
 from refimpl import execution
 from refimpl import loss as reference
 from refimpl.error_bounds import strictest
+from refimpl.loss_classification import Classes
 from refimpl.taps import compiler_present
 
 RNG = np.random.default_rng(31)
@@ -145,22 +146,35 @@ def test_readings_with_arguments_are_not_inlined():
 
 
 def test_at_corners():
-    """Where a formula changes: losses, then slopes of the operands."""
+    """Where a formula changes: losses, then slopes of the operands; the bounds are around the same."""
 
     def found(name, *operands, **more):
-        losses = getattr(reference, name)(*operands, reduction="none", **more)
-        ones = np.ones(losses.shape)
-        gradients = getattr(reference, f"{name}_backward")(ones, *operands, reduction="none", **more)
+        layer, operands = getattr(reference, name)(**more, reduction="none"), tuple(map(np.array, operands))
+        losses = layer(*operands)
+        upstream = np.ones(losses.shape)
+        gradients = layer.backward(upstream)
+        if math.inf not in more.values():
+            layer.bounded(strictest("float64"), operands, (upstream,))  # raises where it has other values
         return [array.tolist() for array in (losses, *gradients) if array is not None]
 
-    assert found("smooth_l1_loss", [0.1, -0.1], [0.0, 0.0], beta=0.1) == [[0.05] * 2, [1, -1], [-1, 1]]
-    assert found("huber_loss", [0.5, -0.5], [0.0, 0.0], delta=0.5) == [[0.125] * 2, [0.5, -0.5], [-0.5, 0.5]]
-    assert found("huber_loss", [math.inf], [0.0], delta=math.inf)[0] == [math.inf]
-    assert found("poisson_nll_loss", [0.0], [1.0], full=True) == [[1.0], [0.0], [-0.0]]
-    assert found("hinge_embedding_loss", [1.0, 0.25, 2.0], [-1, 0, 0]) == [[0, 1, 2], [-1, 0, 1]]
+    assert found("SmoothL1Loss", [0.1, -0.1], [0.0, 0.0], beta=0.1) == [[0.05] * 2, [1, -1], [-1, 1]]
+    assert found("SmoothL1Loss", [-math.inf, math.inf], [0.0, 0.0], beta=math.inf)[1] == [-1, 1]
+    assert found("HuberLoss", [0.5, -0.5], [0.0, 0.0], delta=0.5) == [[0.125] * 2, [0.5, -0.5], [-0.5, 0.5]]
+    assert found("HuberLoss", [math.inf], [0.0], delta=math.inf)[0] == [math.inf]
+    assert found("PoissonNLLLoss", [0.0], [1.0], full=True) == [[1.0], [0.0], [-0.0]]
+    stirling = 3 * math.log(3) - 3 + 0.5 * math.log(3) + 0.5 * math.log(2 * math.pi)
+    near(
+        found("PoissonNLLLoss", [0.0], [3.0], full=True),
+        [[1 + stirling], [-2], [math.log(3) + 0.5 / 3]],
+    )
+    means = found("PoissonNLLLoss", [0.5, -0.5, 1.5], [1.0, 2.0, 1.0], log_input=False, eps=0.5)
+    assert means == [[0.5, math.inf, 1.5 - math.log(2)], [0, -math.inf, 0.5], [0, math.inf, -math.log(2)]]
+    assert np.isnan(found("KLDivLoss", [0.0], [-0.5])[0]).all()
+    assert found("MarginRankingLoss", [1.0], [0.0], [1.0], margin=1.0) == [[0], [-1], [1], [-1]]
+    assert found("HingeEmbeddingLoss", [1.0, 0.25, 2.0], [-1, 0, 0]) == [[0, 1, 2], [-1, 0, 1]]
     labels = np.array([1, -1, 0])
     far = 2.0**20  # beside its square 1e-12 is nothing
-    cosine = found("cosine_embedding_loss", [[far, 0.0]] * 3, [[0.0, far]] * 3, labels)
+    cosine = found("CosineEmbeddingLoss", [[far, 0.0]] * 3, [[0.0, far]] * 3, labels)
     slope = 1 / far
     assert cosine == [[1, 0, 0], [[0, -slope], [0, slope], [0, 0]], [[-slope, 0], [slope, 0], [0, 0]]]
 
@@ -180,6 +194,54 @@ def test_reductions_of_torchs_older_arguments():
     near(reference.MSELoss(size_average=True)(X, Y), losses.mean())
     with pytest.raises(ValueError, match="'average'"):
         reference.mse_loss(X, Y, reduction="average")
+
+
+@pytest.mark.parametrize("reduce", [None, False, True])
+@pytest.mark.parametrize("size_average", [None, False, True])
+def test_older_arguments_override_a_reduction(size_average, reduce):
+    older = {"size_average": size_average, "reduce": reduce}
+    if size_average is None and reduce is None:
+        expected = "none"
+    else:
+        expected = "none" if reduce is False else "sum" if size_average is False else "mean"
+    function = reference.mse_loss(X, Y, reduction="none", **older)
+    assert np.array_equal(function, reference.mse_loss(X, Y, reduction=expected))
+    assert reference.MSELoss(reduction="none", **older).reduction == expected
+
+
+def test_scalars_at_the_ends_of_their_ranges():
+    for name, bad, match in (
+        ("huber_loss", {"delta": 0.0}, "delta"),
+        ("smooth_l1_loss", {"beta": -0.5}, "beta"),
+    ):
+        with pytest.raises(RuntimeError, match=match):
+            getattr(reference, name)(X, Y, **bad)
+    assert reference.smooth_l1_loss(X, Y, beta=0.0) == reference.l1_loss(X, Y)
+    floor = reference.gaussian_nll_loss([0.0], [1.0], [0.0], eps=0.5)
+    assert floor == reference.gaussian_nll_loss([0.0], [1.0], [0.5])
+    for smoothing in (0.0, 1.0):
+        reference.cross_entropy(X, CLASSES, label_smoothing=smoothing)
+        reference.linear_cross_entropy(X, np.eye(5), CLASSES, label_smoothing=smoothing)
+    for smoothing in (-0.25, 1.25):
+        for call in (
+            lambda s: reference.cross_entropy(X, CLASSES, label_smoothing=s),
+            lambda s: reference.linear_cross_entropy(X, np.eye(5), CLASSES, label_smoothing=s),
+        ):
+            with pytest.raises(RuntimeError, match="label_smoothing"):
+                call(smoothing)
+    for margin in (0.0, -1.0):
+        with pytest.raises(ValueError, match="margin"):
+            reference.triplet_margin_loss(X, Y, Z, margin=margin)
+
+
+def test_batchmean_divides_by_the_first_size():
+    for input, target in ((X, Y), (X[0], Y[0]), (X[0, 0], Y[0, 0])):
+        total = reference.kl_div(input, target, reduction="sum", log_target=True)
+        count = len(input) if np.ndim(input) else 1
+        assert reference.kl_div(input, target, reduction="batchmean", log_target=True) == total / count
+        layer = reference.KLDivLoss(reduction="batchmean", log_target=True)
+        bounded = layer.bounded(strictest("float64"), (input, target), (np.array(1.0),))
+        assert bounded["output"].value == total / count
 
 
 def test_worked_numbers():
@@ -310,6 +372,78 @@ def test_linear_cross_entropy_is_cross_entropy_of_linear():
     expected = np.einsum("nco,cof->nf", up, weight), np.einsum("nco,nf->cof", up, X), up.sum(0)
     for own, wanted in zip((gradients[0], gradients[1], gradients[3]), expected, strict=True):
         near(own, wanted)
+
+
+def test_linear_cross_entropy_refuses_what_does_not_fit():
+    weight = RNG.standard_normal((3, 2, 5))
+    classes, shares = np.zeros(4, dtype=int), np.full((4, 3, 2), 1 / 6)
+    for input, own, target in (
+        (X[None], weight[:, 0], classes),  # a third axis
+        (X, weight[0, 0], classes),  # no axis of classes
+        (X[:, :4], weight[:, 0], classes),  # other features
+        (X[None], weight[0, 0], classes),
+        (X[:, :4], weight[0, 0], classes),
+    ):
+        with pytest.raises(RuntimeError, match=r"needed are.*features, F"):
+            reference.linear_cross_entropy(input, own, target)
+    for input, own, target in ((X, weight, shares), (X[0], weight[:, 0], shares[0, :, 0])):
+        reference.linear_cross_entropy(input, own, target)
+        with pytest.raises(RuntimeError, match="ignore_index beside probabilities"):
+            reference.linear_cross_entropy(input, own, target, ignore_index=0)
+    near(
+        reference.linear_cross_entropy(X, weight[:, 0], [0, 1, 2, 1], ignore_index=1),
+        reference.cross_entropy(X @ weight[:, 0].T, [0, 1, 2, 1], ignore_index=1),
+    )
+
+
+def test_what_is_ignored_and_what_is_no_class():
+    ignored = np.array([-100, 3, -100, 1])
+    kept = ignored >= 0
+    assert reference.nll_loss(X, ignored) == reference.nll_loss(X[kept], ignored[kept])
+    near(reference.cross_entropy(X, ignored), reference.cross_entropy(X[kept], ignored[kept]))
+    linear = reference.linear_cross_entropy
+    near(linear(X, np.eye(5), ignored), linear(X[kept], np.eye(5), ignored[kept]))
+    for wrong in (-1, -99, -101, 5, 100):
+        for function in (reference.nll_loss, reference.cross_entropy):
+            with pytest.raises(IndexError, match="needed are 0 to 4"):
+                function(X, np.array([0, 1, 2, wrong]))
+
+
+def test_shapes_of_targets():
+    images = np.zeros((2, 5, 3))
+    for input, target, exception in (
+        (X, np.zeros(3, dtype=int), ValueError),
+        (X, np.zeros((4, 1), dtype=int), RuntimeError),
+        (X[0], np.zeros(1, dtype=int), ValueError),
+        (images, np.zeros((2, 4), dtype=int), RuntimeError),
+        (images, np.zeros(2, dtype=int), RuntimeError),
+        (images, np.zeros((3, 2), dtype=int), ValueError),
+        (X, np.zeros(4), RuntimeError),
+    ):
+        with pytest.raises(exception, match="target"):
+            reference.nll_loss(input, target)
+
+
+def test_probabilities_outside_their_range():
+    half = np.full(2, 0.5)
+    for wrong in ([0.5, 1.5], [-0.5, 0.5], [0.5, np.nan]):
+        for arrays in ((wrong, half), (half, wrong)):
+            with pytest.raises(RuntimeError, match="outside"):
+                reference.binary_cross_entropy(*arrays)
+
+
+def test_a_margin_is_zero_unless_told():
+    assert reference.margin_ranking_loss([0.0], [0.0], [1.0]) == 0
+    assert reference.cosine_embedding_loss([1.0, 0.0], [0.0, 1.0], -1) == 0
+
+
+def test_the_gradient_of_probabilities_has_two_roundings():
+    """Nothing more is multiplied where there is no smoothing."""
+    contract = strictest("float32")
+    call = Classes("cross_entropy", X, PROBABILITIES, None, -100, "sum", logits=True)
+    own = call.bounded_slopes(contract.exact(np.full(4, 3.0)))[1]
+    logarithm = call._bounded_logarithm(contract).reshape(4, 5)
+    assert (own.error == (contract.exact(np.full((4, 5), -3.0)) * logarithm).error).all()
 
 
 def test_entropies_agree():

@@ -156,3 +156,36 @@ def test_the_documented_soft_margin_counts_where_its_exponential_is_finite(monke
         monkeypatch.setitem(FLOATS, "float32", kind)
         apart.append(bool(loss_bounds.soft_margin(x, y).error > stable.error))
     assert apart == [False, True]
+
+
+def test_rounding_decides_on_the_side_of_a_corner():
+    """The line has the smaller error, and the parabola is as good where its corner is within reach."""
+    g, t, x, far = SINGLE.exact(1.0), SINGLE.exact(0.0), *(bounded((v, 0.25)) for v in (1.125, 4.0))
+    line, parabola = x - 0.5, x * x * 0.5
+    assert loss_bounds.smooth_l1(x, t, 1.0).error >= parabola.error > line.error
+    assert loss_bounds.huber(x, t, 1.0).error >= parabola.error
+    assert loss_bounds.smooth_l1(far, t, 1.0).error < (far * far * 0.5).error
+    assert loss_bounds.huber(far, t, 1.0).error < (far * far * 0.5).error
+    for name in ("smooth_l1", "huber"):
+        slopes = getattr(loss_bounds, f"{name}_slopes")
+        assert slopes(g, x, t, 1.0)[0].error >= 0.25
+        assert slopes(g, far, t, 1.0)[0].error == 0
+    corner = SINGLE.exact(3.0)
+    assert loss_bounds.huber(corner, t, 3.0).error == (corner * corner * 0.5).error
+
+
+def test_a_variance_at_its_floor_is_exact():
+    for value, exact in ((2e-6, True), (1e-6, True), (5e-7, False)):
+        assert (loss_bounds._variance(SINGLE.exact(value), 1e-6).error == 0) == exact
+
+
+def test_an_entropy_differentiated_term_by_term_counts_above_its_floor():
+    """Near the floor of (1 - x) x only the form with the floor is left."""
+    floor, g, t = loss_bounds.EPSILON, SINGLE.exact(1.0), SINGLE.exact(0.5)
+    around = 2 * floor * (1 + 2 * floor + 2.0**-52 * np.arange(-9, 9))
+    at_twice = next(x for x in around if (1 - x) * x == 2 * floor)
+    for x, counts in ((1.5 * floor, False), (at_twice, False), (2.5 * floor, True)):
+        operand = SINGLE.exact(x)
+        divisor = (loss_bounds._rest(operand) * operand).apply(lambda value: np.maximum(value, floor))
+        alone = loss_bounds.times(g, loss_bounds.difference(operand, t)) / divisor
+        assert (loss_bounds.bce_slopes(g, operand, t)[0].error > alone.error) == counts

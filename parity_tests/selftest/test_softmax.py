@@ -106,6 +106,17 @@ def test_implicit_dim_is_chosen_and_warned_of(shape, axis):
         assert (refimpl.Softmax()(x) == refimpl.softmax(x, axis)).all()
 
 
+@pytest.mark.parametrize("call", [
+    lambda x: refimpl.softmax(x),  # noqa: PLW0108  (the warning is to name this line)
+    lambda x: refimpl.log_softmax_backward(x, x),
+    lambda x: refimpl.Softmin()(x),  # noqa: PLW0108
+])
+def test_the_warning_names_the_line_that_calls(call):
+    with pytest.warns(UserWarning, match="Implicit dimension choice") as warned:
+        call(numbers(3))
+    assert (warned[0].filename, warned[0].lineno) == (__file__, call.__code__.co_firstlineno)
+
+
 def test_scalars_and_empty_rows():
     assert refimpl.softmax(3.0, -1) == 1 and refimpl.log_softmax(3.0, 0) == 0
     for function in FUNCTIONS:
