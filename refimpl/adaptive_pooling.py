@@ -25,7 +25,7 @@ __all__ = [
 def adaptive_regions(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
     """First and last element (exclusive) of each region of an axis, as rows that hold for all planes."""
     place = np.arange(outputs, dtype=np.int64)[None]
-    return place * size // max(outputs, 1), -(-(place + 1) * size // max(outputs, 1))
+    return place * size // outputs, -(-(place + 1) * size // outputs)
 
 
 class _Find:
@@ -52,9 +52,9 @@ class _Find:
     def _sizes(self, own: tuple[int, ...]) -> tuple[int, ...]:
         """One size for each axis: an int stands for all of them, None for the input's own."""
         given = self.output_size
-        if self.rank > 1 and isinstance(given, int) and not isinstance(given, bool):
+        if isinstance(given, int) and not isinstance(given, bool):
             given = (given,) * self.rank
-        elif self.rank == 1 and (given is None or not isinstance(given, (tuple, list))):
+        elif self.rank == 1 and not isinstance(given, (tuple, list)):
             given = (given,)
         if not isinstance(given, (tuple, list)):
             raise TypeError(f"{self.name}: output_size {given!r}; needed is an int or {self.rank} ints")

@@ -130,7 +130,7 @@ class Convolution:
             "grad_weight": multilinear(partial(read_weight, geometry), sides, of_weight).map(self._lowered),
         }
         if self.bias is not None:  # a sum of n numbers, no products: n - 1 roundings
-            additions = max(0, up.size // max(1, up.shape[1]) - 1)
+            additions = max(0, up.size // up.shape[1] - 1)
             result["grad_bias"] = multilinear(_sum_channels, (up,), additions)
         return result
 
@@ -172,7 +172,7 @@ def _check_call(
 ) -> None:
     if min(stride) < 1 or min(dilation) < 1:
         raise RuntimeError(f"{name}: stride {stride}, dilation {dilation}; needed are positive values")
-    if groups < 1 or weight.shape[0] % groups or (not transposed and weight.shape[0] < groups):
+    if groups < 1 or weight.shape[0] % groups or weight.shape[0] < groups:
         raise RuntimeError(
             f"{name}: groups {groups} does not divide the {weight.shape[0]} channels of "
             f"weight {weight.shape}; needed is a positive divisor"
@@ -186,8 +186,8 @@ def _check_call(
     out_channels = weight.shape[1] * groups if transposed else weight.shape[0]
     if bias is not None and bias.shape != (out_channels,):
         raise RuntimeError(f"{name}: bias has shape {bias.shape}; needed is ({out_channels},)")
-    if min(weight.shape[2:]) < 1:
-        raise RuntimeError(f"{name}: kernel {weight.shape[2:]}; needed is at least 1 on each axis")
+    if min(weight.shape[1 if transposed else 2 :]) < 1:
+        raise RuntimeError(f"{name}: weight {weight.shape}; needed is an output channel and a kernel")
 
 
 def _check_transposed(name: str, padding: tuple, extra: tuple, stride: tuple, dilation: tuple) -> None:

@@ -102,7 +102,8 @@ class Normalization:
         self.shape, self.training, self.momentum, self.eps = input.shape, training, momentum, eps
         batch, channels = input.shape[:2]
         self.geometry = Geometry(batch, channels, math.prod(input.shape[2:]))
-        self.count = batch * self.geometry.length  # elements of a channel
+        self.count = batch * self.geometry.length  # elements of a channel; in training none or at least two
+        self.divisor = max(1, self.count)
         self.input = input.reshape(self.geometry)
         self.has_weight, self.has_bias = weight is not None, bias is not None
         self.tracks = running_mean is not None
@@ -112,8 +113,8 @@ class Normalization:
             self.running_mean = float_array(running_mean).ravel()
             self.running_var = float_array(running_var).ravel()
         if training:
-            self.mean = self._read(_sums, self.input) / max(1, self.count)
-            self.variance = self._read(_squares, self.input, self.mean) / max(1, self.count)
+            self.mean = self._read(_sums, self.input) / self.divisor
+            self.variance = self._read(_squares, self.input, self.mean) / self.divisor
         else:
             self.mean, self.variance = self.running_mean, self.running_var
         self.inverse = 1 / np.sqrt(self.variance + eps)
@@ -141,10 +142,9 @@ class Normalization:
         total = self._read(_sums, grad_output)
         projection = self._read(_projections, grad_output, self.input, self.mean)
         if self.training:
-            count = max(1, self.count)
-            slope = projection * self.inverse * self.inverse / count
+            slope = projection * self.inverse * self.inverse / self.divisor
             grad_input = self._write(_training_gradient, grad_output, self.input, self.mean, self.inverse,
-                                     self.weight, total / count, slope)
+                                     self.weight, total / self.divisor, slope)
         else:
             grad_input = self._write(_evaluation_gradient, grad_output, self.inverse, self.weight)
         return {"input": grad_input, **({"weight": projection * self.inverse} if self.has_weight else {}),
@@ -207,7 +207,7 @@ class Normalization:
         total, projection, inverse = _elementwise(total), _elementwise(projection), _elementwise(inverse)
         scale = inverse * upstream.contract.exact(_column(self.weight)) if self.has_weight else inverse
         if self.training:
-            share = 1.0 / max(1, self.count)
+            share = 1.0 / self.divisor
             upstream = upstream - total * share - centered * (projection * inverse * inverse * share)
         return {"input": (upstream * scale).reshape(self.shape).store(), **gradients}
 

@@ -90,7 +90,7 @@ def _check_flag(name: str, argument: str, value: Any) -> None:
 
 
 def _check_windows(name: str, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> None:
-    if min(*kernel, *stride, *dilation, 1) < 1:
+    if min(*kernel, *stride, *dilation) < 1:
         raise RuntimeError(f"{name}: kernel_size {kernel}, stride {stride}, dilation {dilation}; "
                            "needed are positive values")
     if min(padding) < 0 or any(2 * p > k for p, k in zip(padding, kernel, strict=True)):

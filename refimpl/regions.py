@@ -103,16 +103,14 @@ class RegionPool(Lifted):
     def _upstream(self, grad_output: Any) -> np.ndarray:
         return self.up(grad_output, self.output_shape)
 
-    def _outputs_like(self, operand: np.ndarray) -> np.ndarray:
-        return zeros_like_kind((*self.input.shape[:2], *self.geometry.outputs), operand)
-
 
 class RegionMaxima(RegionPool):
-    """The maximum of every region: the first of equal ones; NaN wins, the last of several NaN."""
+    """The maximum of every region: the first of equal ones; NaN wins, the last of several NaN; -inf, index -1
+    and no gradient of a region without elements."""
 
     def _read(self) -> tuple[np.ndarray, np.ndarray]:
-        output = self._outputs_like(self.input)
-        indices = np.full(output.shape, -1, dtype=np.int64)
+        shape = (*self.input.shape[:2], *self.geometry.outputs)
+        output, indices = np.full(shape, -np.inf, dtype=self.input.dtype), np.full(shape, -1, dtype=np.int64)
         _maximum((output, indices, self.input), self.geometry, self.geometry.taps)
         return output, indices
 
@@ -149,17 +147,16 @@ class RegionMeans(RegionPool):
 
     def __init__(self, name: str, rank: int, input: Any, find: Any):
         super().__init__(name, rank, input, find)
-        self.sizes = [  # of the regions, per axis, broadcastable to the outputs
-            (last[0] - first[0]).reshape([-1 if other == axis else 1 for other in range(3)])
-            for axis, (first, last) in enumerate(zip(self.geometry.first, self.geometry.last, strict=True))
-        ]
+        each = zip(self.geometry.first, self.geometry.last, strict=True)
+        # of the regions, per axis, broadcastable to the outputs
+        self.sizes: tuple[Any, ...] = np.ix_(*(last[0] - first[0] for first, last in each))
         self.size = math.prod(self.sizes)[None, None]
 
     def _divisor(self, operand: np.ndarray) -> np.ndarray:
         return self.size.astype(object) if operand.dtype == object else self.size.astype(np.float64)
 
     def _read(self, input: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-        output = self._outputs_like(input)
+        output = zeros_like_kind((*self.input.shape[:2], *self.geometry.outputs), input)
         _total((output, input), self.geometry, self.geometry.taps)
         return output / divisor
 
@@ -187,9 +184,9 @@ class RegionMeans(RegionPool):
         of two rounds only where it underflows, one by 1 nowhere.
         """
         divisions = sum(np.select([size == 1, size & (size - 1) == 0], [0, 1], 2) for size in self.sizes)
-        scale = np.where(self.size & (self.size - 1) == 0, 1.0 / np.maximum(self.size, 1), 0.0)
+        scale = np.where(self.size & (self.size - 1) == 0, 1.0 / self.size, 0.0)
         windows, smallest = self._windows(scale)
-        forward = np.maximum(self.size - 1, 0) + divisions
+        forward = self.size - 1 + divisions
         backward = np.maximum(windows - 1, 0) + np.max(divisions, initial=0)
         up = self._upstream(grad_output)
         return {

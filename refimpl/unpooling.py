@@ -115,8 +115,8 @@ class Unpooling:
         return output
 
     def _winners(self) -> tuple[np.ndarray, np.ndarray]:
-        """For every output element: which input element was put there last (-1: none), and how many were."""
-        winner, writers = np.full(self.plane, -1, dtype=np.int64), np.zeros(self.plane, dtype=np.int64)
+        """For every output element: which input element was put there last (if any), and how many were."""
+        winner, writers = np.zeros(self.plane, dtype=np.int64), np.zeros(self.plane, dtype=np.int64)
         self._run(_remember_last, winner, writers, self.indices)
         return winner, writers
 
@@ -139,7 +139,7 @@ class Unpooling:
         """Copies.  Which of several elements with the same index wins is promised nowhere: the output may be
         any of them, and the gradient of each of them anything from 0 to all."""
         writers = self._winners()[1]
-        if writers.max(initial=0) <= 1:
+        if (writers <= 1).all():
             return {
                 "output": contract.copied(self.output()),
                 "grad_input0": contract.copied(self.gradient(grad_output)),

@@ -9,7 +9,8 @@ import pytest
 import refimpl
 from parity_tests.selftest.conv_settings import arguments, each, functions, make
 from parity_tests.selftest.laws import UNIT, dyadic, finite_difference, same_bits, same_numbers, within
-from refimpl.conv_taps import Geometry, read_output, terms
+from refimpl.conv_taps import Geometry, read_output, taps, terms
+from refimpl.error_bounds import strictest
 
 # Numbers by hand.
 
@@ -37,6 +38,89 @@ def test_sizes_named_elsewhere():
     up = refimpl.ConvTranspose2d(16, 16, 3, stride=2, padding=1)
     assert down.shape == (1, 16, 6, 6) and up(down).shape == (1, 16, 11, 11)
     assert up(down, (12, 12)).shape == up(down, (1, 16, 12, 12)).shape == (1, 16, 12, 12)
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_output_sizes_that_a_transposed_convolution_can_give(rank, batch):
+    """Of n elements, with stride 3, kernel 2 and padding 1: 3 (n - 1) - 2 + 2, one more or two more."""
+    layer = getattr(refimpl, f"ConvTranspose{rank}d")(1, 4, 2, stride=3, padding=1)
+    input = np.ones((*batch, 1, *(4, 3, 5)[:rank]))
+    smallest = (9, 6, 12)[:rank]
+    for more in product(range(-1, 4), repeat=rank):
+        wanted = tuple(n + e for n, e in zip(smallest, more, strict=True))
+        for size in (wanted, (*batch, 4, *wanted)):
+            if min(more) < 0 or max(more) > 2:
+                with pytest.raises(ValueError, match="possible are"):
+                    layer(input, size)
+            else:
+                shape = (*batch, 4, *wanted)
+                assert layer.output_shapes(input, size) == (shape,) and layer(input, size).shape == shape
+    for size in ((*smallest, 9), smallest[1:]):
+        if len(size) != input.ndim:
+            with pytest.raises(ValueError, match="entries"):
+                layer(input, size)
+
+
+def test_bounds_are_those_of_the_output_size_of_the_call():
+    """Of two elements, with stride 3 and kernel 1, six numbers; where no element goes the bias is alone."""
+    layer, input = refimpl.ConvTranspose1d(1, 1, 1, stride=3), np.array([[[1.0, 2]]])
+    layer.load_state_dict({"weight": np.array([[[3.0]]]), "bias": np.array([0.5])})
+    result = layer.bounded(strictest("float64"), (input, (6,)), (np.ones((1, 1, 6)),))
+    same_numbers(result["output"].value, np.array([[[3.5, 0.5, 0.5, 6.5, 0.5, 0.5]]]))
+
+
+def test_layers_without_channels_or_kernel_are_made_and_cannot_be_called():
+    """torch warns that there is nothing to initialize."""
+    for sizes, shape in (((0, 3, 2), (3, 0, 2)), ((3, 0, 2), (0, 3, 2)), ((2, 3, 0), (3, 2, 0))):
+        layer = refimpl.Conv1d(*sizes)
+        assert layer.weight.shape == shape and layer.bias.shape == (sizes[1],)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_weights_and_groups_of_a_call(transposed):
+    """No output channel and no kernel are refused; without input channels a convolution is its bias."""
+    forward, _ = functions(1, transposed)
+    assert forward(np.zeros((1, 4, 3)), np.zeros((4, 4, 1))).shape == (1, 4, 3)
+    refused = [((0, 2, 1), 1), ((2, 2, 0), 1), *(((4, 4, 1), groups) for groups in (0, -1, 3, 8))]
+    for weight, groups in (*refused, *([((2, 0, 1), 1)] if transposed else [])):
+        channels = weight[0] if transposed else weight[1] * max(groups, 1)
+        with pytest.raises(RuntimeError, match="needed is"):
+            forward(np.zeros((1, channels, 3)), np.zeros(weight), groups=groups)
+    if not transposed:
+        output = forward(np.zeros((1, 0, 3)), np.zeros((2, 0, 1)), np.array([1.0, 2]))
+        same_numbers(output, np.array([[[1.0] * 3, [2.0] * 3]]))
+
+
+def test_walk_visits_as_many_taps_as_it_says():
+    """Without padding every tap is in the input."""
+    geometry = Geometry(2, 6, 2, 3, (3, 5, 7), (2, 1, 3), (2, 3, 2), (1, 2, 3), (0, 0, 0), (1, 1, 1))
+    visits = []
+    taps(lambda arrays, *indices: visits.append(indices), (), geometry)
+    assert geometry.taps == len(visits) == len(set(visits)) == 2 * 6 * 2 * 2 * 3 * 12
+
+
+def test_walk_reads_what_lies_in_the_input():
+    """By the formula, where on each axis size, kernel, stride, padding and dilation are others."""
+    geometry = Geometry(1, 2, 1, 2, (5, 7, 6), (3, 2, 3), (3, 4, 7), (2, 3, 1), (2, 1, 3), (1, 4, 2))
+    visits = []
+    taps(lambda arrays, *indices: visits.append(indices), (), geometry)
+    expected = set()
+    for n, o, *places in np.ndindex(1, 2, *geometry.outputs, *geometry.kernel):
+        y, k = places[:3], places[3:]
+        x = [a * s - p + b * d for a, b, s, p, d in zip(y, k, *geometry[7:], strict=True)]
+        if all(0 <= a < size for a, size in zip(x, geometry.inputs, strict=True)):
+            expected.add(((n, o, *y), (n, o, *x), (o, 0, *k)))
+    assert set(visits) == expected and len(visits) == len(expected) > 0
+
+
+def test_roundings_of_a_gradient_of_the_bias():
+    """A sum of n numbers takes n - 1 additions: none for one number, or for an empty batch."""
+    for shape, additions in (((1, 2, 1), 0), ((1, 2, 4), 3), ((3, 2, 5), 14), ((0, 2, 4), 0)):
+        layer = refimpl.Conv1d(2, 3, 1)
+        up = np.ones((shape[0], 3, shape[2]))
+        result = layer.bounded(strictest("float32"), (np.ones(shape),), (up,))
+        assert result["grad_bias"].products.terms == additions
 
 
 def test_edge_detector():

@@ -9,7 +9,8 @@ import pytest
 
 import refimpl
 from parity_tests.selftest.laws import finite_difference, same_bits, within
-from refimpl.dropout import ALPHA, affine
+from refimpl.dropout import ALPHA, affine, unit_axes
+from refimpl.error_bounds import strictest
 
 reference = importlib.import_module("refimpl.dropout")  # refimpl.dropout itself is the function
 
@@ -123,6 +124,71 @@ def test_probabilities_that_cannot_be_are_refused(p, exception):
 def test_shapes_that_cannot_be_are_refused(name, shape):
     with pytest.raises(RuntimeError):
         function(name)[0](np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "leading"),
+    [
+        # of inputs with 0, 1, 2, ... 6 axes how many say which unit an element is of; None: refused
+        ("dropout", [0, 1, 2, 3, 4, 5, 6]),
+        ("alpha_dropout", [0, 1, 2, 3, 4, 5, 6]),
+        ("dropout1d", [None, None, 1, 2, None, None, None]),
+        ("dropout2d", [None, None, 2, 2, 2, 2, 2]),
+        ("dropout3d", [None, 1, 1, 1, 1, 2, 1]),
+        ("feature_alpha_dropout", [None, None, 2, 2, 2, 2, 2]),
+    ],
+)
+def test_units_of_every_number_of_axes(name, leading):
+    for rank, axes in enumerate(leading):
+        shape = (3, 4, 5, 6, 2, 1)[:rank]
+        if axes is None:
+            with pytest.raises(RuntimeError, match="needed"):
+                unit_axes(name, shape)
+        else:
+            assert unit_axes(name, shape) == axes
+            assert reference.Dropping(name, np.ones(shape), 0.5, True).kept.shape == shape[:axes]
+
+
+def test_a_number_equal_to_p_is_kept(monkeypatch):
+    """The numbers drawn are in [0, 1): so many of them are at least p that 1 - p are kept."""
+
+    class Drawn:
+        def random(self, shape):
+            return np.array([0.0, 0.25, 0.375, 0.5, 0.75])
+
+    monkeypatch.setattr(np.random, "default_rng", Drawn)
+    kept = reference.Dropping("dropout", np.ones(5), 0.375, True).kept
+    assert kept.tolist() == [False, False, True, True, True]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_documents_say(name):
+    forward, backward = (each.__doc__ for each in function(name))
+    channels, alpha = name not in ("dropout", "alpha_dropout"), "alpha" in name
+    assert f"Drop {'channels' if channels else 'elements'} at random" in forward
+    assert f"which {'channels' if channels else 'elements'} the call" in backward
+    assert ("keep mean and variance" in forward) == ("a input + b" in forward) == alpha
+    for words in ("two roundings", "scale what is kept", "/ (1 - p)"):
+        assert (words in forward) != alpha
+    assert ("RuntimeError" in forward) == channels
+
+
+def test_what_the_layers_leave_to_chance_has_no_bound():
+    layer, x, up = reference.Dropout(0.5), np.array([1.0, -0.0]), np.array([2.0, 3.0])
+    with pytest.raises(ValueError, match="law"):
+        layer.bounded(strictest("float32"), (x,), (up,))
+    for copying in (reference.Dropout(0.5).eval(), reference.Dropout(0.0)):
+        result = copying.bounded(strictest("float32"), (x,), (up,))
+        assert result["output"].bitwise and result["grad_input"].bitwise
+        assert result["output"].value.tolist() == [1, 0] and result["grad_input"].value.tolist() == [2, 3]
+    result = reference.Dropout(1.0).bounded(strictest("float32"), (x,), (up,))
+    assert not any(number.bitwise or number.value.any() for number in result.values())
+    with pytest.raises(ValueError, match="kept"):
+        reference.dropout_backward(up, x, 0.5, True)
+    for p, training in ((0, True), (1, True), (0.5, False), (True, True)):
+        assert reference.dropout_backward(up, x, p, training)[0].tolist() == ([0, 0] if p == 1 else [2, 3])
+    with pytest.raises(RuntimeError, match="grad_output"):
+        reference.dropout_backward(np.ones(3), x, 0.5, True, kept=np.array([True, True]))
 
 
 def test_a_gradient_without_its_mask_is_refused():

@@ -6,7 +6,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, inner, within
 from refimpl.error_bounds import strictest
-from refimpl.linear import LinearFunction
+from refimpl.linear import Geometry, LinearFunction, Transformation, taps
 
 # shapes of input, weight, bias: leading axes from none to two, a vector as weight, one feature, none
 CALLS = [
@@ -137,7 +137,42 @@ def test_shapes_that_do_not_fit_are_refused(shapes):
         refimpl.linear(*(np.zeros(shape) for shape in shapes))
 
 
-@pytest.mark.parametrize(("features", "exception"), [((-1, 2), RuntimeError), ((2, 1.5), TypeError)])
+def test_walk_visits_every_product_once():
+    geometry, visits = Geometry(2, 3, 5), []
+    taps(lambda arrays, *indices: visits.append(indices), (), geometry)
+    assert geometry.taps == len(visits) == len(set(visits)) == 2 * 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("input", "weight", "bias", "of_output", "of_bias"),
+    [
+        ((3, 4), (5, 4), (5,), 5, 2), ((3, 4), (1, 4), (1,), 5, 2), ((4,), (5, 4), (5,), 5, 0),
+        ((2, 3, 4), (5, 4), (), 5, 29), ((3, 4), (4,), (), 5, 2), ((0, 4), (5, 4), (5,), 5, 0),
+        ((3, 4), (0, 4), (0,), 5, 0), ((3, 0), (5, 0), (5,), 1, 2),
+    ],
+)  # fmt: skip
+def test_roundings_of_the_sums(input, weight, bias, of_output, of_bias):
+    """n products round n times, with a bias once more; a sum of n numbers n - 1 times."""
+    call = Transformation(np.ones(input), np.ones(weight), np.ones(bias))
+    products = call.products(np.ones(call.output_shape))
+    assert (products["output"].terms == of_output).all() and products["grad_bias"].terms == of_bias
+    outputs = weight[0] if len(weight) > 1 else 1
+    assert (products["grad_input"].terms == outputs).all()
+    assert (products["grad_weight"].terms == np.prod(input[:-1])).all()
+
+
+def test_layers_without_features_are_made():
+    """torch warns that there is nothing to initialize."""
+    for inputs, outputs in ((0, 3), (3, 0)):
+        layer = refimpl.Linear(inputs, outputs)
+        assert layer.weight.shape == (outputs, inputs) and layer.bias.shape == (outputs,)
+        x = np.zeros((2, inputs))
+        assert layer(x).shape == (2, outputs) and layer.output_shapes(x) == ((2, outputs),)
+
+
+@pytest.mark.parametrize(
+    ("features", "exception"), [((-1, 2), RuntimeError), ((2, -1), RuntimeError), ((2, 1.5), TypeError)]
+)
 def test_numbers_of_features_that_cannot_be_are_refused(features, exception):
     with pytest.raises(exception):
         refimpl.Linear(*features)

@@ -8,6 +8,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import UNIT, finite_difference, within
 from refimpl.error_bounds import statistics, strictest
+from refimpl.normalization import Geometry, elements
 
 SHAPES = {1: (4, 3, 6), 2: (3, 3, 2, 5), 3: (2, 3, 2, 1, 5)}
 
@@ -174,6 +175,74 @@ def test_empty_batch():
     assert (layer.running_mean == 0).all() and (layer.running_var == 1).all()
     assert layer.num_batches_tracked == 1
     assert (layer.grads["weight"] == 0).all()
+
+
+def test_walk_visits_every_element_once():
+    visits = []
+    elements(lambda arrays, *indices: visits.append(indices), (), Geometry(2, 3, 5))
+    assert sorted(visits) == [(c, (n, c, place)) for c in range(3) for n, place in np.ndindex(2, 5)]
+
+
+def test_what_just_passes():
+    """In evaluation a single value a channel and an eps of 0, in training an eps of 0 does not."""
+    one, mean, variance = np.array([[3.0, 5.0]]), np.array([1.0, 1.0]), np.array([4.0, 16.0])
+    assert refimpl.batch_norm(one, mean, variance, eps=0.0).tolist() == [[1, 1]]
+    assert refimpl.batch_norm(one[:, :, None], mean, variance, eps=0.0).tolist() == [[[1], [1]]]
+    for two in (np.array([[3.0, 5.0]] * 2), np.array([[[3.0, 3.0], [5.0, 5.0]]])):
+        assert not refimpl.batch_norm(two, mean.tolist(), variance.tolist(), training=True).any()
+    assert refimpl.batch_norm(np.zeros((0, 2)), None, None, training=True).shape == (0, 2)
+    assert refimpl.batch_norm(np.zeros((4, 0)), None, None, training=True).shape == (4, 0)
+    with pytest.raises(TypeError, match="momentum"):
+        refimpl.batch_norm(one, mean, variance, momentum="0.1")
+    for absent in ((None, variance), (mean, None)):
+        with pytest.raises(RuntimeError, match="evaluation needs"):
+            refimpl.batch_norm(one, *absent)
+    with pytest.raises(RuntimeError, match="axes"):
+        refimpl.batch_norm(np.zeros(2), mean, variance)
+
+
+def test_sizes_of_layers():
+    for wrong, error in ((-1, RuntimeError), (True, TypeError), (2.0, TypeError)):
+        for given in ({}, {"affine": False}, {"track_running_stats": False}):
+            with pytest.raises(error, match="num_features"):
+                refimpl.BatchNorm1d(wrong, **given)
+        bare = refimpl.BatchNorm1d(wrong, affine=False, track_running_stats=False)  # it is used nowhere
+        assert bare(np.array([[1.0], [-1.0]])).shape == (2, 1)
+    none = refimpl.BatchNorm1d(0)
+    assert {name: array.shape for name, array in none.state_dict().items()} == {
+        "weight": (0,), "bias": (0,), "running_mean": (0,), "running_var": (0,), "num_batches_tracked": ()}
+    assert none(np.zeros((3, 0))).shape == (3, 0)
+
+
+@pytest.mark.parametrize(("rank", "axes"), [(1, (2, 3)), (2, (4,)), (3, (5,))])
+def test_numbers_of_axes(rank, axes):
+    layer = getattr(refimpl, f"BatchNorm{rank}d")(3)
+    for number in range(1, 7):
+        x = np.zeros((2, 3, 2, 1, 2, 1)[:number])
+        if number in axes:
+            assert layer(x).shape == x.shape
+        else:
+            with pytest.raises(ValueError, match="axes"):
+                layer(x)
+
+
+def test_evaluation_changes_no_statistics_and_counts_no_batch():
+    """Nor does it need a batch before it, where momentum None would average over them."""
+    x = rng().standard_normal(SHAPES[1])
+    for momentum in (None, 0.1):
+        layer = refimpl.BatchNorm1d(3, momentum=momentum, eps=3.0).eval()
+        assert (layer(x) == x / 2).all() and layer.num_batches_tracked == 0
+        assert (layer.running_mean == 0).all() and (layer.running_var == 1).all()
+        result = layer.bounded(strictest("float64"), (x,), (x,))
+        assert set(result) == {"output", "grad_input", "grad_weight", "grad_bias"}
+        result = layer.train().bounded(strictest("float64"), (x,), (x,))
+        assert {"running_mean", "running_var", "num_batches_tracked"} <= set(result)
+        assert result["num_batches_tracked"].value == 1 and layer.num_batches_tracked == 0
+        layer(x)
+        assert layer.num_batches_tracked == 1 and (layer.running_mean != 0).all()
+    bare = refimpl.BatchNorm1d(3, track_running_stats=False)
+    assert set(bare.bounded(strictest("float64"), (x,), (x,))) == {
+        "output", "grad_input", "grad_weight", "grad_bias"}
 
 
 def test_nan_stays_in_its_channel():

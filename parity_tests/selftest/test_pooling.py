@@ -9,6 +9,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, inner, within
 from refimpl.error_bounds import strictest
+from refimpl.pooling_taps import Geometry, windows
 
 NAN, INF = math.nan, math.inf
 # rank, shape, arguments that both layers have: asymmetric, ceil_mode with and without overhang, gaps
@@ -266,6 +267,62 @@ def test_either_zero_may_win_a_tie_of_zeros():
         assert result["output"].bitwise == bitwise
 
 
+@pytest.mark.parametrize(
+    ("arguments", "of_output", "of_gradient"),
+    [
+        # divisors 2, 3, 3, 2: n - 1 additions, one rounding of a half, two of a third
+        ((3, 1, 1, False, False), [2, 4, 4, 2], [3, 4, 4, 3]),
+        ((3, 1, 1), [3, 4, 4, 3], [3, 4, 4, 3]),
+        ((1,), [0, 0, 0, 0], [0, 0, 0, 0]),
+        ((2,), [2, 2], [1, 1, 1, 1]),
+        ((1, 3), [0, 0], [0, 0, 0, 0]),
+        ((3, 3, 0, True), [4, 0], [2, 2, 2, 0]),
+    ],
+)
+def test_roundings_of_an_average(arguments, of_output, of_gradient):
+    layer, x = refimpl.AvgPool1d(*arguments), np.ones((1, 1, 4))
+    result = layer.bounded(strictest("float32"), (x,), (np.ones((1, 1, len(of_output))),))
+    assert result["output"].products.terms.tolist() == [[of_output]]
+    found = result["grad_input"].products.terms
+    assert np.broadcast_to(found, x.shape).tolist() == [[of_gradient]]
+
+
+@pytest.mark.parametrize(
+    ("divisor", "of_output", "unit"), [(1, 1, 0.25), (-1, 1, 0.25), (2, 2, 0.125), (-4, 2, 0.0625), (3, 3, 0)]
+)
+def test_unit_and_roundings_of_a_divisor(divisor, of_output, unit):
+    """Quarters, two a window: by a power of two they stay multiples of a smaller unit."""
+    layer = refimpl.AvgPool2d((1, 2), divisor_override=divisor)
+    x, up = np.array([[[[0.75, 1.5, 2.0, -0.25]]]]), np.array([[[[1.0, 2.0]]]])
+    result = layer.bounded(strictest("float32"), (x,), (up,))
+    assert (result["output"].products.terms == of_output).all()
+    assert (result["output"].products.unit == unit).all()
+    assert (result["grad_input"].products.terms == of_output - 1).all()
+    assert (result["grad_input"].products.unit == 4 * unit).all()
+
+
+def test_walk_visits_as_many_taps_as_it_says():
+    """Without padding every tap is in the input."""
+    geometry = Geometry(2, 3, (3, 5, 7), (2, 1, 3), (2, 3, 2), (1, 2, 3), (0, 0, 0), (1, 1, 1))
+    visits = []
+    windows(lambda arrays, *indices: visits.append(indices), (), geometry)
+    assert geometry.taps == len(visits) == len(set(visits)) == 2 * 3 * 2 * 3 * 12
+
+
+def test_walk_reads_what_lies_in_the_input():
+    """By the formula, where on each axis size, kernel, stride, padding and dilation are others."""
+    geometry = Geometry(1, 2, (5, 7, 6), (3, 2, 3), (3, 4, 7), (2, 3, 1), (2, 1, 3), (1, 4, 2))
+    visits = []
+    windows(lambda arrays, *indices: visits.append(indices), (), geometry)
+    expected = set()
+    for n, c, *places in np.ndindex(1, 2, *geometry.outputs, *geometry.kernel):
+        y, k = places[:3], places[3:]
+        x = [a * s - p + b * d for a, b, s, p, d in zip(y, k, *geometry[5:], strict=True)]
+        if all(0 <= a < size for a, size in zip(x, geometry.inputs, strict=True)):
+            expected.add(((n, c, *y), (n, c, *x)))
+    assert set(visits) == expected and len(visits) == len(expected) > 0
+
+
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_averages_in_float32_stay_within_the_bound_and_come_near_it(rng, kernel):
     x = rng.standard_normal((1, 1, 400 * kernel)).astype(np.float32)
@@ -291,6 +348,24 @@ REFUSED = [
 def test_wrong_arguments_are_refused(name, exception, arguments):
     with pytest.raises(exception, match="needed"):
         pool(name, 2)(np.zeros((1, 1, 5, 6)), **({"kernel_size": 2} | arguments))
+
+
+@pytest.mark.parametrize("padding", [(3, 3), (-1, 0), (0, -1), (2, 0), (0, 3)])
+def test_padding_is_at_most_half_of_the_kernel(padding):
+    """Of a kernel of (3, 4): at most (1, 2), and at least 0."""
+    x = np.zeros((1, 5, 6))
+    assert refimpl.max_pool2d(x, (3, 4), 1, (1, 2)).shape == (1, 5, 7)
+    for name in ("max", "avg"):
+        with pytest.raises(RuntimeError, match="at most half"):
+            pool(name, 2)(x, (3, 4), 1, padding)
+
+
+@pytest.mark.parametrize("name", ["max", "avg"])
+def test_a_stride_without_entries_is_none_given(name, rng):
+    """As torch's functions, which pass an empty list on for None."""
+    x = rng.standard_normal((2, 4, 6))
+    for empty in ([], (), None):
+        assert (pool(name, 2)(x, (2, 3), empty) == pool(name, 2)(x, (2, 3), (2, 3))).all()
 
 
 def test_wrong_tensors_and_divisors_are_refused():

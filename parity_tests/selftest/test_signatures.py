@@ -77,6 +77,13 @@ def test_signature_is_torchs(name, record_property):
     record_property("parameters", len(found))
 
 
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_docstring_names_its_source(name):
+    document = getattr(refimpl, name).__doc__
+    assert re.search(rf"torch\.nn\.(functional\.)?{name}\b", document)
+    assert not re.search(r"\{(rank|shapes|layer|function|name)\}", document), "a place was not filled in"
+
+
 def test_most_signatures_can_be_compared():
     theirs = [torchs(name) for name in [*FUNCTIONS, *CLASSES]]
     known = [own for own in theirs if own is not None and signature_of(own) is not None]
