@@ -85,14 +85,14 @@ def renormalized_bounded(
         return given
     norms = _norms(given, norm_type)
     norms = norms.store() if contract.algorithm == STORED_NORM else norms
-    scale = (contract.constant(max_norm) / (norms + _GUARD)).reshape(-1, 1)
+    scale = (contract.constant(max_norm) / (norms + _GUARD))[:, None]
     scale = scale.store() if contract.algorithm == STORED_NORM else scale
     scaled = (given * scale).store()
     used = np.isin(np.arange(len(weight)), looked_up)[:, None]
     norm, reach = norms.value[:, None], norms.error[:, None]
     longer = used & (norm > max_norm)
     value, error = np.where(longer, scaled.value, weight), np.where(longer, scaled.error, 0.0)
-    undecided = used & (np.abs(norm - max_norm) <= reach)
+    undecided = used & (norm - reach <= max_norm) & (max_norm < norm + reach)
     error = np.where(undecided, scaled.error + np.abs(scaled.value - weight), error)
     return replace(given, value=value, error=error).agreeing(loops, "weight")
 

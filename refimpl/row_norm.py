@@ -134,7 +134,7 @@ class RowNormalization:
         self.fixed = fixed is not None
         self.input = input.reshape(geometry)
         self.rows, self.parameters = geometry[:2], geometry[1:3]
-        self.count = geometry.members * geometry.length
+        self.count = max(1, geometry.members * geometry.length)  # a row without elements divides nothing
         self.parameter_shape = {
             name: np.shape(array) for name, array in (("weight", weight), ("bias", bias)) if array is not None
         }
@@ -150,10 +150,10 @@ class RowNormalization:
         return result
 
     def _own_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        count, mean = max(1, self.count), np.zeros(self.rows)
+        mean = np.zeros(self.rows)
         if self.centred:
-            mean = self._read(_row_sums, self.rows, self.input) / count
-        return mean, self._read(_row_squares, self.rows, self.input, mean) / count
+            mean = self._read(_row_sums, self.rows, self.input) / self.count
+        return mean, self._read(_row_squares, self.rows, self.input, mean) / self.count
 
     @np.errstate(all="ignore")
     def output(self) -> np.ndarray:
@@ -177,11 +177,11 @@ class RowNormalization:
     def _input_gradient(self, grad_output: np.ndarray) -> np.ndarray:
         if self.fixed:
             return self._read(_fixed_gradient, self.geometry, grad_output, self.weight, self.inverse)
-        count, total = max(1, self.count), np.zeros(self.rows)
+        total = np.zeros(self.rows)
         if self.centred:
             total = self._read(_weighted_sums, self.rows, grad_output, self.weight)
         projection = self._read(_projections, self.rows, grad_output, self.weight, self.input, self.mean)
-        slope = projection * self.inverse * self.inverse / count
+        slope = projection * self.inverse * self.inverse / self.count
         return self._read(
             _input_gradient,
             self.geometry,
@@ -190,7 +190,7 @@ class RowNormalization:
             self.input,
             self.mean,
             self.inverse,
-            total / count,
+            total / self.count,
             slope,
         )
 
@@ -226,7 +226,7 @@ class RowNormalization:
         if self.centred:
             return statistics(self.input, ROW, contract)
         input = contract.exact(self.input)
-        return mean, (input * input).sum(ROW, keepdims=True) / max(1, self.count)
+        return mean, (input * input).sum(ROW, keepdims=True) / self.count
 
     def _bounded_output(self, mean: Bounded, inverse: Bounded) -> Bounded:
         contract = mean.contract
@@ -240,7 +240,7 @@ class RowNormalization:
         return self._expanded(result, size, 6)
 
     def _bounded_input_gradient(self, upstream: Bounded, mean: Bounded, inverse: Bounded) -> Bounded:
-        contract, share = mean.contract, 1.0 / max(1, self.count)
+        contract, share = mean.contract, 1.0 / self.count
         input = contract.exact(self.input)
         if "weight" in self.parameter_shape:
             upstream = upstream * contract.exact(self.weight[..., None])

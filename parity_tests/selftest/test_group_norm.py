@@ -1,6 +1,7 @@
 """The references of normalizations within a sample against hand values, exact arithmetic, laws and finite
 differences."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import UNIT, finite_difference, within
 from refimpl import row_norm
-from refimpl.error_bounds import strictest
+from refimpl.error_bounds import round_to, strictest
 from refimpl.group_norm import (
     CrossMapLRN2d,
     GroupNorm,
@@ -158,6 +159,17 @@ def test_an_empty_batch_leaves_the_statistics():
     assert (layer.grads["weight"] == 0).all()
 
 
+def test_samples_without_elements_leave_the_statistics():
+    layer = InstanceNorm2d(3, track_running_stats=True)
+    assert layer(np.zeros((2, 3, 0, 5))).shape == (2, 3, 0, 5)
+    assert (layer.running_mean == 0).all() and (layer.running_var == 1).all()
+
+
+def test_no_features_are_a_size():
+    layer = InstanceNorm1d(0, affine=True, track_running_stats=True)
+    assert layer.weight.shape == layer.running_var.shape == layer(np.zeros((2, 0, 4))).shape[1:2] == (0,)
+
+
 # Gradients.
 
 GRADIENTS = {
@@ -248,6 +260,20 @@ def test_bound_tells_two_passes_from_one(offset):
     assert offset < 1e4 or (apart > bound.error).any()
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_sums_of_each_sample_may_be_stored_under_stored_statistics(groups):
+    """Each sample's sum rounded to bfloat16, then their sum: beyond the strictest bound, inside that one."""
+    rng = np.random.default_rng(34)
+    input, upstream = (round_to("bfloat16", rng.standard_normal((64, 4, 3))) for _ in range(2))
+    found = round_to("bfloat16", round_to("bfloat16", upstream.sum(2)).sum(0))
+    outside = []
+    for algorithm in ("direct", row_norm.STORED):
+        contract = replace(strictest("bfloat16"), algorithm=algorithm)
+        bound = GroupNorm(groups, 4).bounded(contract, (input,), (upstream,))["grad_bias"]
+        outside.append((np.abs(found - bound.value) > bound.error).any())
+    assert outside == [True, False]
+
+
 # Wrong arguments.
 
 REJECTED = [
@@ -265,6 +291,8 @@ REJECTED = [
     (ValueError, local_response_norm, {"input": np.ones((2, 3)), "size": 2}),
     (RuntimeError, local_response_norm, {"input": np.ones((2, 3, 4)), "size": 0}),
     (TypeError, local_response_norm, {"input": np.ones((2, 3, 4)), "size": 2.0}),
+    (TypeError, GroupNorm, {"num_groups": "2", "num_channels": 4}),
+    (TypeError, GroupNorm, {"num_groups": 2, "num_channels": 4.0, "affine": False}),
 ]
 
 
@@ -272,6 +300,13 @@ REJECTED = [
 def test_rejections(exception, function, arguments):
     with pytest.raises(exception, match=function.__name__):
         function(**arguments)
+
+
+@pytest.mark.parametrize("layer", [InstanceNorm1d, InstanceNorm2d, InstanceNorm3d])
+@pytest.mark.parametrize("num_features", [True, 2.0, None])
+def test_a_number_of_features_is_an_int(layer, num_features):
+    with pytest.raises(TypeError):
+        layer(num_features, affine=True)
 
 
 # Compiled and interpreted.

@@ -8,7 +8,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, inner, same_bits, same_numbers, within
 from refimpl.error_bounds import strictest
-from refimpl.renormalization import renormalized
+from refimpl.renormalization import renormalized, renormalized_bounded
 from refimpl.sparse import (
     Embedding,
     EmbeddingBag,
@@ -158,6 +158,28 @@ def test_renormalized_rows(norm_type, norm):
     within(after[1], TABLE[1] * 2.5 / (norm + 1e-7), 2.0**-50)
     same_bits(after[2], TABLE[2])
     assert renormalized(TABLE, np.array([1]), None, 2.0) is TABLE
+
+
+@pytest.mark.parametrize(("norm_type", "norm"), [(2.0, 5.0), (1.0, 7.0), (float("inf"), 4.0)])
+def test_a_row_as_long_as_it_may_be_is_left_alone(norm_type, norm):
+    same_bits(renormalized(TABLE, np.array([1]), norm, norm_type), TABLE)
+
+
+def test_a_row_whose_norm_may_be_on_either_side_may_be_either():
+    """A largest element is exact; a sum is not, so between its ends the row may or may not be divided."""
+    contract, row = strictest("float32"), np.array([[3.0, -4.0]])
+    bound = renormalized_bounded(contract, row, np.array([0]), 4.0, float("inf"))
+    assert bound.value.tolist() == [[3, -4]] and bound.error.tolist() == [[0, 0]]
+    norm = abs(contract.exact(row)).sum(1)
+    low, high = (norm.value - norm.error).item(), (norm.value + norm.error).item()
+    assert low < 7.0 < high
+    for max_norm, certain in ((high, True), (7.0, False), (low, False), (np.nextafter(low, 0.0), True)):
+        bound = renormalized_bounded(contract, row, np.array([0]), max_norm, 1.0)
+        divided = row * (max_norm / (7.0 + 1e-7))
+        assert (bound.value == row).all() == (max_norm >= 7.0)
+        assert (bound.error == 0).all() == (max_norm == high)
+        other = divided if max_norm >= 7.0 else row
+        assert (np.abs(other - bound.value) <= bound.error).all() or certain
 
 
 def test_a_call_changes_the_rows_that_it_looks_up():
