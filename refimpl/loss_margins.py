@@ -162,7 +162,12 @@ def _multi_margin_loss(
     input, target = float_array(input), np.asarray(target)
     _check_scores("multi_margin_loss", input)
     count = input.shape[-1]
-    _check_multi_margin(p, weight, count)
+    _check_multi_margin(p, weight)
+    if weight is not None and len(weight) != count:
+        raise RuntimeError(
+            f"multi_margin_loss: weight has {len(weight)} elements; needed is one for each of the "
+            f"{count} classes"
+        )
     if target.dtype.kind == "f" or target.shape not in (
         input.shape[:-1],
         *([(1,)] if input.ndim == 1 else []),
@@ -179,16 +184,11 @@ def _multi_margin_loss(
     return Margins(input, target.reshape(-1, 1), target.shape, reduction, margin, p, weight, constants=2)
 
 
-def _check_multi_margin(p: Any, weight: Any, count: int) -> None:
+def _check_multi_margin(p: Any, weight: Any) -> None:
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: p is {p!r}; needed is 1 or 2")
     if weight is not None and np.ndim(weight) != 1:
         raise ValueError(f"multi_margin_loss: weight has shape {np.shape(weight)}; needed is one axis")
-    if weight is not None and len(weight) != count:
-        raise RuntimeError(
-            f"multi_margin_loss: weight has {len(weight)} elements; needed is one for each of the "
-            f"{count} classes"
-        )
 
 
 def _multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
@@ -236,7 +236,7 @@ class MultiMarginLoss(Loss):
     buffers = ("weight",)
 
     def __init__(self, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
-        _check_multi_margin(p, weight, 0 if weight is None or np.ndim(weight) != 1 else len(weight))
+        _check_multi_margin(p, weight)
         super().__init__(reduction, size_average, reduce, p=p, margin=margin, weight=weight)
 
 

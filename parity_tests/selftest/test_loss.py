@@ -14,6 +14,7 @@ from refimpl import execution
 from refimpl import loss as reference
 from refimpl.error_bounds import strictest
 from refimpl.loss_classification import Classes
+from refimpl.loss_reduction import functions
 from refimpl.taps import compiler_present
 
 RNG = np.random.default_rng(31)
@@ -235,7 +236,7 @@ def test_scalars_at_the_ends_of_their_ranges():
 
 
 def test_batchmean_divides_by_the_first_size():
-    for input, target in ((X, Y), (X[0], Y[0]), (X[0, 0], Y[0, 0])):
+    for input, target in ((X, Y), (X, Y[:1]), (X[0], Y[0]), (X[0, 0], Y[0, 0]), (X[0, 0], Y[0])):
         total = reference.kl_div(input, target, reduction="sum", log_target=True)
         count = len(input) if np.ndim(input) else 1
         assert reference.kl_div(input, target, reduction="batchmean", log_target=True) == total / count
@@ -396,6 +397,70 @@ def test_linear_cross_entropy_refuses_what_does_not_fit():
     )
 
 
+def test_weighted_means():
+    """Those of distances divide by the weights, that of Huber by their number."""
+    operands, weight = ([1.0, 2.0], [0.0, 0.0]), np.array([1.0, 3.0])
+    assert reference.l1_loss(*operands, weight=weight) == 7 / 4
+    assert reference.mse_loss(*operands, weight=weight) == 13 / 4
+    assert reference.huber_loss(*operands, weight=weight) == 5 / 2
+
+
+def test_defaults_of_functions():
+    assert reference.huber_loss([3.0], [0.0]) == 2.5
+    assert reference.smooth_l1_loss([3.0], [0.0]) == 2.5
+    assert reference.poisson_nll_loss([0.0], [3.0]) == 1
+    assert reference.poisson_nll_loss([0.0], [1.0], False) == -math.log(1e-8)
+    assert reference.gaussian_nll_loss([0.0], [0.0], [0.0]) == 0.5 * math.log(1e-6)
+    assert reference.hinge_embedding_loss([0.0], [-1]) == 1
+    assert reference.margin_ranking_loss([0.0], [0.0], [1.0]) == 0
+    assert reference.cosine_embedding_loss([1.0, 0.0], [0.0, 1.0], -1) == 0
+    assert reference.multi_margin_loss([[0.0, 0.0]], [0]) == 0.5
+    with pytest.raises(TypeError, match="positional"):
+        reference.GaussianNLLLoss(True)
+
+
+def test_variances_that_are_numbers_or_shared():
+    one, each = (reference.gaussian_nll_loss_backward(1.0, X, Y, var) for var in (0.5, np.full((4, 5), 0.5)))
+    assert one[2] is None
+    assert all(np.array_equal(own, whole) for own, whole in zip(one[:2], each[:2], strict=True))
+    for shape in ((1,), (5,), (4, 3), (1, 1), (4, 5, 1)):
+        with pytest.raises(ValueError, match="var has shape"):
+            reference.gaussian_nll_loss(X, Y, np.ones(shape))
+
+
+def test_functions_are_described():
+    def _some(first, second=2):
+        """What it does."""
+
+    function, backward = functions(_some)
+    assert (function.__name__, backward.__qualname__) == ("some", "some_backward")
+    assert str(inspect.signature(function)) == "(first, second=2)"
+    assert str(inspect.signature(backward)) == "(grad_output, first, second=2)"
+    assert function.__doc__ == "What it does." and "sum(grad_output * some(...))" in backward.__doc__
+
+
+def test_margins_of_one_sample_and_of_what_is_no_class():
+    sample, label = np.array([0.5, 0.25]), np.array([0])
+    assert reference.multi_margin_loss(sample, label, reduction="none").tolist() == [0.375]
+    assert reference.multi_margin_loss(sample, label[0], reduction="none").tolist() == 0.375
+    for wrong in (np.zeros(2, dtype=int), np.zeros(0, dtype=int), np.array([2]), np.array([-1])):
+        with pytest.raises(RuntimeError, match="target"):
+            reference.multi_margin_loss(sample, wrong)
+    with pytest.raises(RuntimeError, match="target"):
+        reference.multi_margin_loss(X, label)
+    for wrong in (-2, 2):
+        with pytest.raises(RuntimeError, match="needed is -1 to 1"):
+            reference.multilabel_margin_loss(sample, np.array([wrong, -1]))
+    assert len(reference.multilabel_margin_loss_backward(1.0, sample, np.array([0, -1]))) == 2
+    assert len(reference.multi_margin_loss_backward(1.0, sample, label)) == 3
+    assert reference.multi_margin_loss([[1.0, 0.0]], label, weight=[np.inf, 1.0]) == 0  # a margin just kept
+    for weight in (3.0, np.ones((2, 1))):
+        with pytest.raises(ValueError, match="needed is one axis"):
+            reference.MultiMarginLoss(weight=weight)
+    with pytest.raises(RuntimeError, match="needed is one for each"):
+        reference.multi_margin_loss(sample, label, weight=np.ones(3))
+
+
 def test_what_is_ignored_and_what_is_no_class():
     ignored = np.array([-100, 3, -100, 1])
     kept = ignored >= 0
@@ -430,11 +495,6 @@ def test_probabilities_outside_their_range():
         for arrays in ((wrong, half), (half, wrong)):
             with pytest.raises(RuntimeError, match="outside"):
                 reference.binary_cross_entropy(*arrays)
-
-
-def test_a_margin_is_zero_unless_told():
-    assert reference.margin_ranking_loss([0.0], [0.0], [1.0]) == 0
-    assert reference.cosine_embedding_loss([1.0, 0.0], [0.0, 1.0], -1) == 0
 
 
 def test_the_gradient_of_probabilities_has_two_roundings():
@@ -542,3 +602,38 @@ def test_bounds_hold_around_the_loops(layer, dtype):
     scale = {"float64": 2.0**-44, "float32": 2.0**-15, "float16": 2.0**-8, "bfloat16": 2.0**-5}[dtype]
     for result in bounded.values():
         within(result.error, np.zeros(result.error.shape), scale * max(1.0, np.abs(result.value).max()))
+
+
+OPTIONS = [
+    *(("MultiMarginLoss", {"p": p, "margin": m, "weight": w}, (X, CLASSES))
+      for p in (1, 2) for m in (0.5, 2.0) for w in (None, WEIGHT)),
+    *(("PoissonNLLLoss", {"log_input": log_input, "full": full}, (PROBABILITIES, 3 * TARGETS))
+      for log_input in (False, True) for full in (False, True)),
+    *(("GaussianNLLLoss", {"full": full}, (X, Y, var))
+      for full in (False, True) for var in (PROBABILITIES, PROBABILITIES[:, 0], PROBABILITIES[:, :1])),
+    *(("CrossEntropyLoss", {"weight": w, "label_smoothing": s}, (X, target))
+      for w in (None, WEIGHT) for s in (0.0, 0.3) for target in (CLASSES, PROBABILITIES)),
+    ("NLLLoss", {"weight": WEIGHT, "ignore_index": 3}, (X, CLASSES)),
+    ("KLDivLoss", {"log_target": True}, (X, Y)),
+    ("SmoothL1Loss", {"beta": 0.7}, (X, Y)),
+    ("HuberLoss", {"delta": 0.7}, (X, Y)),
+    ("BCELoss", {"weight": WEIGHT}, (PROBABILITIES, TARGETS)),
+    ("BCEWithLogitsLoss", {"weight": WEIGHT, "pos_weight": 2 * WEIGHT}, (X, TARGETS)),
+    ("MultiLabelSoftMarginLoss", {"weight": WEIGHT}, (X, TARGETS)),
+    ("MultiLabelMarginLoss", {}, (X, LISTS)),
+    ("HingeEmbeddingLoss", {"margin": 0.7}, (X, SIGNS)),
+    ("MarginRankingLoss", {"margin": 0.3}, (X, Y, SIGNS)),
+    ("CosineEmbeddingLoss", {"margin": -0.9}, (X, Y, np.array([1, -1, 1, -1]))),
+    *(("TripletMarginLoss", {"p": p, "swap": swap}, (X, Y, Z))
+      for p in (1, 2.0, 3) for swap in (False, True)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize(("layer", "options", "inputs"), OPTIONS)
+def test_bounds_are_around_the_loops_for_every_option(layer, options, inputs, reduction):
+    """`bounded` raises where formula and loops differ by more than the bound, which is to be narrow."""
+    module = getattr(reference, layer)(**options, reduction=reduction)
+    bounded = module.bounded(strictest("float64"), inputs, (np.full(module(*inputs).shape, 1.5),))
+    for result in bounded.values():
+        within(result.error, np.zeros(result.error.shape), 2.0**-44 * max(1.0, np.abs(result.value).max()))
