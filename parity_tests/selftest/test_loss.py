@@ -4,6 +4,7 @@ differences."""
 import inspect
 import itertools
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 from parity_tests.selftest.laws import UNIT, finite_difference, fractions, within
 from refimpl import execution
 from refimpl import loss as reference
-from refimpl.error_bounds import strictest
+from refimpl.error_bounds import Bounded, strictest
+from refimpl.floats import outward
 from refimpl.loss_classification import Classes
+from refimpl.loss_distance import Triplet
 from refimpl.loss_reduction import functions
 from refimpl.taps import compiler_present
 
@@ -415,8 +418,13 @@ def test_defaults_of_functions():
     assert reference.margin_ranking_loss([0.0], [0.0], [1.0]) == 0
     assert reference.cosine_embedding_loss([1.0, 0.0], [0.0, 1.0], -1) == 0
     assert reference.multi_margin_loss([[0.0, 0.0]], [0]) == 0.5
-    with pytest.raises(TypeError, match="positional"):
-        reference.GaussianNLLLoss(True)
+    triplet = reference.triplet_margin_loss(X, Y, Z)
+    assert triplet == reference.triplet_margin_loss(X, Y, Z, 1.0, 2, 1e-6, False)
+    assert triplet == reference.triplet_margin_with_distance_loss(X, Y, Z)
+    assert triplet != reference.triplet_margin_loss(X, Y, Z, swap=True)
+    for layer in (reference.GaussianNLLLoss, reference.TripletMarginWithDistanceLoss):
+        with pytest.raises(TypeError, match="positional"):
+            layer(None)
 
 
 def test_variances_that_are_numbers_or_shared():
@@ -459,6 +467,58 @@ def test_margins_of_one_sample_and_of_what_is_no_class():
             reference.MultiMarginLoss(weight=weight)
     with pytest.raises(RuntimeError, match="needed is one for each"):
         reference.multi_margin_loss(sample, label, weight=np.ones(3))
+
+
+def test_labels_of_cosines():
+    cosine = reference.cosine_embedding_loss
+    assert cosine(X, Y, [1]) == cosine(X, Y, np.ones(4))
+    for arrays in ((X, Y, np.ones(3)), (X[None], Y[None], np.ones((1, 4))), (X[0], Y[0], [1]), (X, Y, 1)):
+        with pytest.raises(RuntimeError, match="target"):
+            cosine(*arrays)
+
+
+def test_a_triplet_just_at_its_margin_is_active():
+    operands = tuple(np.array([[x]]) for x in (0.0, 1.0, 2.0))
+    layer = reference.TripletMarginLoss(eps=0.0)
+    assert layer(*operands) == 0
+    assert [gradient.item() for gradient in layer.backward(1.0)] == [0, 1, -1]
+    bounded = layer.bounded(strictest("float32"), operands, (np.array(1.0),))
+    assert 1 <= bounded["grad_input1"].error <= 1 + 2.0**-20, "there is a gradient of 1, or none"
+
+
+@dataclass
+class Fixed:
+    """A distance that is what it is told, with its error."""
+
+    value: float
+    error: float
+    shape: tuple = (1,)
+
+    def losses(self):
+        return np.array([self.value])
+
+    def bounded_losses(self, contract):
+        return Bounded(self.losses(), np.array([self.error]), contract)
+
+    def bounded_slopes(self, factor):
+        return factor, -factor
+
+
+@pytest.mark.parametrize(
+    ("far", "between", "free"),
+    [
+        ((2.0, 0.0), (2.0, 0.0), False),  # a tie that every implementation finds
+        ((outward(0.25), 0.25), (0.0, 0.0), True),
+        ((0.25 + 2.0**-40, 0.25), (0.0, 0.0), False),
+        ((2.0, 0.25), (2.0, 0.25), True),
+    ],
+)
+def test_a_swap_is_free_as_far_as_the_errors_reach(far, between, free):
+    distances = iter((Fixed(9.0, 0.0), Fixed(*far), Fixed(*between)))
+    triplet = Triplet(0, 0, 0, 1.0, True, "none", lambda *pair: next(distances), stores=False)
+    contract = strictest("float32")
+    negative = triplet.bounded_slopes(contract.exact([1.0]))[2]
+    assert (negative.error >= 1) == free
 
 
 def test_what_is_ignored_and_what_is_no_class():
