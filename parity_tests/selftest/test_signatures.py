@@ -1,16 +1,17 @@
 """torch's names, arguments and defaults."""
 
-import importlib
 import inspect
 import re
+import typing
 
 import pytest
 
 import refimpl
-from parity_tests.specs import FAMILIES
 
 PUBLIC = sorted(
-    {name for family in FAMILIES for name in importlib.import_module(f"refimpl.{family}").__all__}
+    name
+    for name, thing in vars(refimpl).items()
+    if (inspect.isfunction(thing) or inspect.isclass(thing)) and name not in refimpl.__all__
 )
 FUNCTIONS = [
     name for name in PUBLIC if inspect.isfunction(getattr(refimpl, name)) and not name.endswith("_backward")
@@ -25,8 +26,9 @@ OTHER_SIGNATURES = {
 
 
 def parameters(signature: inspect.Signature) -> list[tuple]:
+    """Names and defaults, of a default that is a function its name: "relu" is torch's `relu`."""
     return [
-        (p.name, p.default)
+        (p.name, p.default.__name__ if inspect.isfunction(p.default) else p.default)
         for p in signature.parameters.values()
         if p.name not in ("device", "dtype", "self")
     ]
@@ -50,6 +52,9 @@ def signature_of(thing) -> inspect.Signature | None:
         signature = inspect.signature(thing)
     except ValueError:
         signature = None
+    overloads = typing.get_overloads(thing.__init__) if inspect.isclass(thing) else []
+    if overloads:
+        return inspect.signature(overloads[0])
     if signature is None or {"args", "kwargs"} <= set(signature.parameters):
         documented = re.search(r"^\s*\w+\((.*?)\)\s*->", thing.__doc__ or "", re.MULTILINE | re.DOTALL)
         if documented is None:

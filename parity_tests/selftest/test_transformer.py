@@ -108,3 +108,31 @@ def test_norm_of_numbers_that_are_off_covers_what_they_may_be():
     for side in (-1.0, 0.5, 1.0):
         moved = layer_norm(value + side * off * np.sign(apart), (8,), weight, bias)
         assert (np.abs(moved - bounded.value) <= bounded.error).all()
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_sequence_whose_keys_are_all_hidden_is_what_passes_around_its_attention(norm_first):
+    """The heads of such a query are 0, not NaN: the bias of the projection is all that the block adds."""
+    hidden, arguments = np.array([[True] * 3, [False] * 3]), {"norm_first": norm_first, "batch_first": True}
+    target, memory = drawn((2, 3, 4), (2, 3, 4))
+    encoder, decoder = (
+        layer_of(kind, **arguments) for kind in (TransformerEncoderLayer, TransformerDecoderLayer)
+    )
+    outputs = [
+        encoder(target, None, hidden),
+        decoder(target, memory, None, None, hidden),
+        decoder(target, memory, None, None, None, hidden),
+    ]
+    assert all(np.isfinite(output).all() for output in outputs)
+    other = memory + hidden[..., None]
+    assert (decoder(target, other, None, None, None, hidden) == outputs[2]).all()
+
+
+@pytest.mark.parametrize("kind", [TransformerEncoderLayer, TransformerDecoderLayer])
+def test_parts_train_and_are_evaluated_with_their_layer(kind):
+    layer = layer_of(kind)
+    for training, set_ in ((False, layer.eval), (True, layer.train), (False, lambda: layer.train(False))):
+        set_()
+        assert [layer.training, *(part.training for part in layer.parts().values())] == [training] * (
+            1 + len(layer.parts())
+        )
