@@ -68,17 +68,15 @@ class Autocast(Eager):
             )
 
     def reaches(self, spec: LayerSpec, case: Case) -> bool:
-        return not case.rejects and not mixes(spec, case)
+        return bool(case.rejects) or not mixes(spec, case)
 
     def why_not(self, spec: LayerSpec, case: Case) -> str:
-        if case.rejects:
-            return super().why_not(spec, case)
         return f"autocast mixes types inside {spec.name}, of which no contract speaks"
 
     def computes(self, spec: LayerSpec, case: Case) -> str:
-        called = operations(spec, case)
-        if case.dtype == "float64":
+        if case.rejects or case.dtype == "float64":
             return case.dtype
+        called = operations(spec, case)
         return "bfloat16" if called & BFLOAT16 else "float32" if called & FLOAT32 else case.dtype
 
     def standing_in(self, spec: LayerSpec, case: Case) -> Any:

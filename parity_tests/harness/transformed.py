@@ -19,12 +19,13 @@ class Inference(Eager):
 
     name, gradients = "inference", False
 
-    def reaches(self, spec: LayerSpec, case: Case) -> bool:
-        return not case.rejects
-
     def run(self, spec: LayerSpec, case: Case, data: Data) -> Outcome:
         with torch.inference_mode():
             return super().run(spec, case, data)
+
+    def rejects(self, spec: LayerSpec, case: Case) -> BaseException | None:
+        with torch.inference_mode():
+            return super().rejects(spec, case)
 
     def script(self, case: Case) -> str:
         return (

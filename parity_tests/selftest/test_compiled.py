@@ -5,9 +5,10 @@ import torch
 
 from parity_tests.harness.candidates import Eager
 from parity_tests.harness.cases import sweep_of
-from parity_tests.harness.checks import run_checks
+from parity_tests.harness.checks import check_rejection, run_checks
 from parity_tests.harness.compiled import Compiled, Inductor, is_followed
 from parity_tests.harness.deviations import in_force, ledger
+from parity_tests.harness.findings import ParityError
 from parity_tests.harness.loading import NAMED, make_candidate
 from parity_tests.harness.options import RunOptions
 from parity_tests.harness.report import closing
@@ -121,6 +122,26 @@ def test_fault_of_a_fast_path_is_caught(monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "hardtanh", fast)
     assert failing("Hardtanh", Eager()) == []
     assert "forward" in failing("Hardtanh", Inference())
+
+
+@pytest.mark.parametrize("name", ["inference", "autocast"])
+def test_bad_arguments_are_put_to_it_and_what_accepts_them_there_alone_is_caught(name, monkeypatch):
+    candidate, plain = make_candidate(name, "cpu"), torch.nn.functional.avg_pool1d
+
+    def lenient(input, *args, **kwargs):
+        special = torch.is_inference_mode_enabled() or torch.is_autocast_enabled("cpu")
+        return input if special else plain(input, *args, **kwargs)
+
+    spec, chosen = cases("AvgPool1d", candidate)
+    chosen = [case for case in chosen if case.rejects]
+    assert len(chosen) > 3
+    for case in chosen:
+        check_rejection(spec, case, candidate)
+    monkeypatch.setattr(torch.nn.functional, "avg_pool1d", lenient)
+    for case in chosen:
+        check_rejection(spec, case, Eager())
+        with pytest.raises(ParityError, match="the candidate accepted it"):
+            check_rejection(spec, case, candidate)
 
 
 @pytest.mark.parametrize("layer", ["Conv2d", "MaxPool2d", "Linear", "Softmax", "ReflectionPad1d"])
