@@ -109,7 +109,7 @@ def bounded_weights(scores: Bounded) -> tuple[Bounded, Bounded]:
         exponential = _wider(exponential, contract.rounding(exponential.value + exponential.error, rescaled))
         total = exponential.sum(-1, keepdims=True)
         # With the shift used here a candidate's total may be below 1: its largest term is exp(-off) or more.
-        least = np.nextafter(np.exp(-off), 0.0)
+        least = 1.0 / outward(np.exp(off))
         weights = exponential * total.apply(lambda t: 1.0 / np.maximum(t, least), ULPS["reciprocal"])
         underflow = (scores.value.shape[-1] + 1) * contract.eta
         weights = _wider(weights, np.full(weights.value.shape, underflow))

@@ -33,7 +33,7 @@ class LayerNormBounds:
         self.contract, self.input = input.contract, input
         value, off = input.value, input.error
         self.count = value.shape[-1]
-        roundings = self.count + 4 * (1 + math.ceil(math.log2(max(1, self.count))))
+        roundings = self.count + 4 * (1 + math.ceil(math.log2(self.count)))
         self.mean = value.mean(-1, keepdims=True)
         centered = value - self.mean
         deviation = np.sqrt(np.square(centered).mean(-1, keepdims=True))
@@ -51,11 +51,11 @@ class LayerNormBounds:
         self.size = np.abs(self.input.value) + self.off
         own = gamma(roundings, contract.u) * self.size.mean(-1, keepdims=True) + eta
         size = size + self.off + self.off.mean(-1, keepdims=True)
-        self.centre = Bounded(size, outward(own + contract.rounding(size + own), self.count + 8), contract)
+        self.centre = Bounded(size, self._outward(own + contract.rounding(size + own)), contract)
         largest, least = deviation + self.far, np.maximum(deviation - self.far, 0.0)
         moved = own**2 + (1 + math.sqrt(2)) * own * largest
         spread = moved + gamma(roundings + 4, contract.u) * (largest**2 + moved) + eta
-        variance = Bounded(np.square(least), outward(spread, self.count + 8), contract)
+        variance = Bounded(np.square(least), self._outward(spread), contract)
         self.inverse = inverse_deviation(variance, eps)
 
     def _movement(self) -> None:
@@ -78,8 +78,12 @@ class LayerNormBounds:
         return direct + size * inner + moved * (outer + inner)
 
     def _bounded(self, value: np.ndarray, moved: np.ndarray, roundings: Bounded) -> Bounded:
-        error = outward(moved + roundings.error, 8 * self.count + 64)
+        error = self._outward(moved + roundings.error)
         return Bounded(value, finite_where(value, error), self.contract)
+
+    def _outward(self, bound: np.ndarray) -> np.ndarray:
+        """With the roundings of all that is evaluated here, of which most are those of sums over a row."""
+        return outward(bound, 8 * self.count + 64)
 
     def normalized(self) -> Bounded:
         """`hat` as a candidate may have it."""
@@ -120,7 +124,7 @@ class LayerNormBounds:
         size = (
             (np.abs(grad_output.value) + grad_output.error) * (self.size + np.abs(self.mean)) * self._steep()
         )
-        size = size.reshape(-1, self.count)
+        size = size.reshape(result.value.shape)
         return self._expanded(result.sum(0), size.sum(0), len(size) + 6)
 
     def _size(self, up: Bounded) -> np.ndarray:

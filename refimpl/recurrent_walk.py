@@ -64,9 +64,8 @@ class Direction(NamedTuple):
                 new = (ops.affine(new[0], weights.hr, None, PROJECTION), *new[1:])
             state = tuple(self._where(active[t], n, s) for n, s in zip(new, state, strict=True))
             outputs[t] = self._active(active[t], state[0])
-        if shortest < count:
-            input = ops.stack([self._active(active[t], input[t]) for t in range(count)])
-        return ops.stack(outputs), state, Pass(input, ops.stack(hidden), tapes, full, active)
+        read = ops.stack([self._active(active[t], input[t]) for t in range(count)])
+        return ops.stack(outputs), state, Pass(read, ops.stack(hidden), tapes, full, active)
 
     def backward(self, grad_output: Any, up: tuple, done: Pass) -> tuple[Any, tuple, Weights]:
         """Gradients of the input, of the initial state and of the weights, backwards through time."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from refimpl.error_bounds import Bounded, strictest
+from refimpl.floats import outward
 from refimpl.group_norm import layer_norm, layer_norm_backward
 from refimpl.layer_norm_bounds import LayerNormBounds
 
@@ -69,6 +70,11 @@ def test_the_worst_operands_reach_most_of_the_bound(rng):
         row = layer_norm_backward(np.broadcast_to(np.eye(8)[i], (6, 8)), value, (8,), one, 0 * one, EPS)[0]
         moved = layer_norm(value + error * np.sign(row), (8,), one, 0 * one, EPS)
         assert (np.abs(moved - bound.value)[:, i] > 0.98 * bound.error[:, i]).all()
+
+
+def test_its_own_arithmetic_is_charged_by_the_number_of_elements(rng):
+    norm = LayerNormBounds(CONTRACT.exact(rng.standard_normal((6, 8))), EPS)
+    assert norm._outward(3.0) == outward(3.0, 8 * 8 + 64)
 
 
 def test_exact_operands_leave_only_roundings(rng):
