@@ -68,7 +68,7 @@ class Bounded:
         """Where every candidate has exactly 0."""
         return (self.value == 0) & (self.error == 0)
 
-    def _result(self, value: Any, error: Any, exact: Any = False, roundings: float = 1.0) -> Bounded:
+    def _result(self, value: Any, error: Any, exact: Any, roundings: float = 1.0) -> Bounded:
         """An operation's value, with the error of its operands and so many roundings, none where it is
         `exact`."""
         with np.errstate(invalid="ignore", over="ignore"):

@@ -1,6 +1,7 @@
 """Number formats: rounding against numpy and against exact rational rounding, constants, gamma, grids."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -75,6 +76,26 @@ def test_constants_against_numpy(dtype):
     kind, info = FLOATS[dtype], np.finfo(dtype)
     assert kind.roundoff == float(info.eps) / 2 and kind.maximum == float(info.max)
     assert kind.eta == float(info.smallest_subnormal) and 2.0**kind.smallest == float(info.smallest_normal)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "roundoff", "eta", "maximum", "overflow"),
+    [
+        ("float64", 2.0**-53, 2.0**-1074, (2**53 - 1) * 2.0**971, math.inf),
+        ("float32", 2.0**-24, 2.0**-149, (2**24 - 1) * 2.0**104, (2**25 - 1) * 2.0**103),
+        ("float16", 2.0**-11, 2.0**-24, 65504.0, 65520.0),
+        ("bfloat16", 2.0**-8, 2.0**-133, 255 * 2.0**120, 511 * 2.0**119),
+        ("tf32", 2.0**-11, 2.0**-136, 2047 * 2.0**117, 4095 * 2.0**116),
+    ],
+)
+def test_constants_of_a_type(dtype, roundoff, eta, maximum, overflow):
+    kind = replace(FLOATS[dtype])  # one that remembers nothing
+    assert (kind.roundoff, kind.eta, kind.maximum, kind.overflow) == (roundoff, eta, maximum, overflow)
+    assert kind.half_spacing(np.array([maximum, 0.0])).tolist() == [
+        2.0**kind.largest * roundoff,
+        max(eta / 2, 2.0**-1074),
+    ]
+    assert set(FLOATS) == {*DTYPES, "tf32"}
 
 
 def test_constants_of_bfloat16():

@@ -111,6 +111,8 @@ def test_large_work_is_compiled_at_once_unless_told_otherwise():
     pytest.importorskip("numba")
     assert run_of(row_sums, np.ones((2, 3)), "auto", INTERPRETED_TAPS + 1)[0]._compiled is not None
     assert run_of(row_sums, np.ones((2, 3)), "interpreted", INTERPRETED_TAPS + 1)[0]._compiled is None
+    assert run_of(row_sums, np.ones((2, 3)), "compiled", 6)[0]._compiled is not None
+    assert run_of(row_sums, np.ones((2, 3)), "auto", 6)[0]._compiled is None
 
 
 def test_execution_is_restored_and_checked():
@@ -214,6 +216,18 @@ def test_without_numba_everything_is_interpreted():
     total, sentence = python(code).splitlines()
     assert total == str(refimpl.conv2d(x, w).sum())
     assert sentence == "compiled execution needs numba, which is not installed: pip install numba"
+
+
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("mode", ["auto", "interpreted", "compiled"])
+def test_only_compiled_execution_needs_a_compiler(monkeypatch, mode, present):
+    monkeypatch.setattr(taps, "compiler_present", lambda: present)
+    if mode == "compiled" and not present:
+        with pytest.raises(RuntimeError, match="needs numba"), execution(mode):
+            pass
+        return
+    with execution(mode):
+        assert taps._mode.get() == mode
 
 
 def test_importing_refimpl_does_not_import_numba():
