@@ -73,7 +73,8 @@ class Lookup:
         self.uses = np.bincount(self.rows, minlength=table[0])  # samples of each row
 
     def _run(self, kernel: Kernel, *arrays: np.ndarray) -> None:
-        kernel(arrays, Samples(len(self.rows), self.table[1]), len(self.rows) * self.table[1])
+        work = len(self.rows) * self.table[1]
+        kernel(arrays, Samples(len(self.rows), self.table[1]), work)
 
     def sums(self, weight: np.ndarray, factors: np.ndarray) -> np.ndarray:
         output = zeros_like_kind(self.output_shape, weight, factors)
@@ -106,22 +107,19 @@ class Lookup:
 
         A quotient is 2 roundings, by way of a reciprocal or not, 1 if the divisor is a power of two."""
         powers = (divisors & (divisors - 1)) == 0
-        steps, largest, exact = (
-            np.zeros(self.table[0], int),
-            np.ones(self.table[0], int),
-            np.ones(self.table[0]),
-        )
+        rows = self.table[0]
+        steps, largest, exact = np.zeros(rows, int), np.ones(rows, int), np.ones(rows, bool)
         np.maximum.at(steps, self.rows, np.where(divisors == 1, 0, np.where(powers, 1, 2)))
         np.maximum.at(largest, self.rows, divisors)
-        np.minimum.at(exact, self.rows, powers.astype(float))
+        np.logical_and.at(exact, self.rows, powers)
         terms = np.maximum(self.uses - 1, 0) + weighted * (self.uses > 0) + steps
-        unit = grid(grad_output) * (grid(factors) if weighted else 1.0) / largest * exact
+        unit = np.where(exact, grid(grad_output) * (grid(factors) if weighted else 1.0) / largest, 0.0)
         shares = factors / divisors
         return Products(
             value=self.row_sums(grad_output, shares),
             magnitude=self.row_sums(np.abs(grad_output), np.abs(shares)),
             terms=terms[:, None],
-            unit=np.nan_to_num(unit, posinf=1.0)[:, None],
+            unit=np.nan_to_num(unit)[:, None],
             squares=lambda: self.row_sums(np.square(grad_output), np.square(shares)),
         )
 
@@ -133,4 +131,4 @@ def ones_like_kind(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
 
 def divided(numbers: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """numbers / counts, exact for exact numbers."""
-    return numbers * Fraction(1) / counts.astype(object) if numbers.dtype == object else numbers / counts
+    return numbers / (np.frompyfunc(Fraction, 1, 1)(counts) if numbers.dtype == object else counts)
