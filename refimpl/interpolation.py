@@ -11,9 +11,10 @@ Source: torch.nn.functional.interpolate.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from refimpl.adaptive_pooling import adaptive_means
 from refimpl.error_bounds import Bounded, Contract, gamma, multilinear
 from refimpl.floats import outward
-from refimpl.interpolation_axes import STORED_WEIGHTS, Axis, Table
+from refimpl.interpolation_axes import STORED_WEIGHTS, Axis, Taps
 from refimpl.interpolation_bounds import exactly, left_open, roundings, roundings_back, weighted_sum
 from refimpl.interpolation_taps import (
     Samples,
@@ -69,10 +70,9 @@ class Interpolation(Lifted):
         ]
         self.axes = [Axis(1, 1, Fraction(1), "nearest")] * (3 - self.rank) + axes
         self.sizes = self.input.shape[2:]
-        lead = self.input.shape[:2] if self.batched else self.input.shape[1:2]
-        self.output_shape = (*lead, *sizes)
+        self.output_shape = (*self.input.shape[:2], *sizes)
 
-    def _geometry(self, tables: list[Table]) -> Samples:
+    def _geometry(self, tables: Sequence[Taps]) -> Samples:
         batch, channels = self.input.shape[:2]
         first, second, third = (table.index for table in tables)
         return Samples(batch, channels, (first, second, third))
@@ -161,7 +161,7 @@ class Interpolation(Lifted):
                 "output": replace(copied, value=self.down(output), error=self.down(copied.error)),
                 "grad_input": Bounded(self.down(sums.value), self.down(sums.error), contract),
             }
-        error = left_open(distances(around, output, self.input, *tables), contract)
+        error = left_open(distances(around, output, self.input), contract)
         doubt = contested_gradients(around, self.sizes, up, *tables)
         others = contested_gradients(around._replace(batch=1, channels=1), self.sizes, ones, *tables)
         assert sums.products is not None
@@ -176,9 +176,7 @@ class Interpolation(Lifted):
     def unsettled(self, contract: Contract) -> np.ndarray:
         """Input elements (of all planes) that a candidate may read or leave out: what is not finite there
         decides nothing."""
-        marks = np.zeros(self.sizes, dtype=bool)
-        for place, axis in enumerate(self.axes):
-            marks |= axis.unsettled(contract).reshape([-1 if other == place else 1 for other in range(3)])
+        marks = reduce(np.logical_or.outer, (axis.unsettled(contract) for axis in self.axes))
         return marks.reshape(self.sizes[3 - self.rank :])
 
 
@@ -186,7 +184,7 @@ def _ratio(size: int, outputs: int, scale: float | None, corners: bool) -> Fract
     """Input elements an output element."""
     if corners:
         return Fraction(size - 1, outputs - 1) if outputs > 1 else Fraction(0)
-    return Fraction(size, outputs) if scale is None or scale <= 0 else 1 / Fraction(scale)
+    return Fraction(size, outputs) if scale is None else 1 / Fraction(scale)
 
 
 def _sizes(

@@ -33,14 +33,20 @@ STORED_WEIGHTS = "stored weights"
 _CUBIC = {False: Fraction(-3, 4), True: Fraction(-1, 2)}  # the kernel's parameter, without and with antialias
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Taps of an axis, each array (outputs, taps): `index` -1 where there is none.
-
-    exact   whether every implementation has these weights without any rounding"""
+@dataclass(frozen=True)
+class Taps:
+    """Taps of an axis, each array (outputs, taps): `index` -1 where there is none."""
 
     index: np.ndarray
     weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Table(Taps):
+    """Taps of an axis with what a candidate's weights may differ: none but those that may have a weight.
+
+    exact   whether every implementation has these weights without any rounding"""
+
     drift: np.ndarray
     loose: np.ndarray
     exact: bool
@@ -48,7 +54,7 @@ class Table:
     @property
     def present(self) -> np.ndarray:
         """Taps that a candidate may have with a weight that is not 0."""
-        return (self.index >= 0) & (np.abs(self.weight) + self.drift + self.loose > 0)
+        return self.index >= 0
 
 
 @dataclass(frozen=True)
@@ -83,18 +89,19 @@ class Axis:
         product, denominator = self._product()
         coordinate, _ = self._coordinate()
         held = _held(np.array([self.ratio.numerator], dtype=object), self.ratio.denominator, contract)
-        held_product = held & _held(product, denominator, contract) if held.all() else held
+        held_product = held & _held(product, denominator, contract)
         error = np.where(held_product, 0.0, gamma(2, contract.u) * np.abs(_quotient(product, denominator)))
         if not self.shifted:
             return error
         size = np.abs(_quotient(coordinate, denominator)) + error
-        exact = held_product & _held(coordinate, denominator, contract) if held.all() else held
+        exact = held_product & _held(coordinate, denominator, contract)
         return error + np.where(exact, 0.0, contract.u * size)
 
     @lru_cache(maxsize=1024)  # noqa: B019  (an axis is a few numbers; the cache lives as long as the process)
-    def table(self, kind: type = np.float64) -> Table:
+    def table(self, kind: type = np.float64) -> Taps:
         """The exact weights, as float64 or as fractions (`object`)."""
-        return self._table(kind, None)
+        index, weight = (np.stack(columns, axis=1) for columns in self._taps(kind, None))
+        return Taps(*_columns(index >= 0, index, weight))
 
     def within(self, contract: Contract) -> Table:
         """The weights with what a candidate's may differ under a contract; of its storage type they depend
@@ -104,24 +111,17 @@ class Axis:
 
     @lru_cache(maxsize=1024)  # noqa: B019
     def _within(self, contract: Contract) -> Table:
-        return self._table(np.float64, contract)
-
-    def _table(self, kind: type, contract: Contract | None) -> Table:
-        make = (
-            _antialiased if self.antialias else {"linear": _linear, "cubic": _cubic}.get(self.kind, _nearest)
-        )
-        index, weight, drift, loose, exact = make(self, kind, contract)
+        index, weight, drift, loose, exact = self._taps(np.float64, contract)
         index, weight, drift, loose = (np.stack(columns, axis=1) for columns in (index, weight, drift, loose))
-        if contract is not None and contract.algorithm == STORED_WEIGHTS:
-            loose = loose + FLOATS[contract.store].roundoff * ((weight != 0) | (drift > 0))
-            exact = False
-        used = np.asarray((weight != 0) | (drift > 0) if contract is not None else index >= 0)
-        keep = used.any(axis=0) | (np.arange(used.shape[1]) == 0)
-        index = np.where(used, index, -1)
-        index, weight, drift, loose = (
-            np.ascontiguousarray(a[:, keep]) for a in (index, weight, drift, loose)
-        )
-        return Table(index.astype(np.int64), weight, drift, loose, exact)
+        if contract.algorithm == STORED_WEIGHTS:
+            loose, exact = loose + FLOATS[contract.store].roundoff, False
+        index, weight, drift, loose = _columns((weight != 0) | (drift > 0), index, weight, drift, loose)
+        return Table(index, weight, drift, loose, exact)
+
+    def _taps(self, kind: type, contract: Contract | None) -> tuple:
+        """Columns of index and weight; under a contract drift and loose as well, and whether it is exact."""
+        of_kind = {"linear": _linear, "cubic": _cubic}.get(self.kind, _nearest)
+        return (_antialiased if self.antialias else of_kind)(self, kind, contract)
 
     def unsettled(self, contract: Contract) -> np.ndarray:
         """Elements that a candidate may read or not: NaN or infinity there decides nothing.  Their weight is
@@ -131,6 +131,13 @@ class Axis:
         doubtful[plain.index[(plain.index >= 0) & (plain.weight == 0)]] = True
         doubtful[table.index[(table.index >= 0) & (np.abs(table.weight) <= table.drift + table.loose)]] = True
         return doubtful
+
+
+def _columns(used: np.ndarray, index: np.ndarray, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The taps that are used, without columns that none uses."""
+    keep = used.any(axis=0)
+    index = np.where(used, index, -1).astype(np.int64)
+    return [np.ascontiguousarray(array[:, keep]) for array in (index, *arrays)]
 
 
 def _quotient(numerators: np.ndarray, denominator: int) -> np.ndarray:
@@ -147,10 +154,10 @@ def _held(numerators: np.ndarray, denominator: int, contract: Contract) -> np.nd
     return whole & (round_to(contract.accumulate, values) == values)
 
 
-def _parts(axis: Axis, kind: type, clamped: bool) -> tuple[np.ndarray, np.ndarray]:
+def _parts(axis: Axis, kind: type) -> tuple[np.ndarray, np.ndarray]:
     """Whole part and fraction of the coordinates; clamped at the first element for linear interpolation."""
     numerators, denominator = axis._coordinate()
-    numerators = np.maximum(numerators, 0) if clamped else numerators
+    numerators = np.maximum(numerators, 0) if axis.kind == "linear" else numerators
     floor = numerators // denominator
     rest = numerators - floor * denominator
     if kind is object:
@@ -160,22 +167,17 @@ def _parts(axis: Axis, kind: type, clamped: bool) -> tuple[np.ndarray, np.ndarra
     return floor.astype(np.int64), fraction
 
 
-def _slack(axis: Axis, contract: Contract | None) -> np.ndarray:
-    return np.zeros(axis.outputs) if contract is None else axis.slack(contract)
-
-
 def _nearest(axis: Axis, kind: type, contract: Contract | None) -> tuple:
     """One tap.  Where rounding can move the coordinate over a whole number either neighbour is right: drift
-    1."""
-    floor, last = np.minimum(_parts(axis, kind, clamped=False)[0], axis.size - 1), axis.size - 1
+    1.  P <= L / r, so no coordinate lies beyond the last element, but a rounded one may."""
+    floor, _ = _parts(axis, kind)
     one: np.ndarray = np.ones(axis.outputs, dtype=kind)
     if contract is None:
-        return [floor], [one], [np.zeros(axis.outputs)], [np.zeros(axis.outputs)], True
-    found = [np.minimum(np.floor(value), last) for value in _evaluations(axis, contract)]
+        return [floor], [one]
+    found = [np.minimum(np.floor(value), axis.size - 1) for value in _evaluations(axis, contract)]
     down, up = np.minimum.reduce(found) < floor, np.maximum.reduce(found) > floor
-    index = [floor, (floor - 1).clip(0), np.minimum(floor + 1, last)]
-    drift = [(down | up) * 1.0, down * 1.0, up * 1.0]
-    return index, [one, one * 0, one * 0], drift, [np.zeros(axis.outputs)] * 3, not (down | up).any()
+    drift, zero = [doubt.astype(np.float64) for doubt in (down | up, down, up)], np.zeros(axis.outputs)
+    return [floor, floor - 1, floor + 1], [one, zero, zero], drift, [zero] * 3, not (down | up).any()
 
 
 def _evaluations(axis: Axis, contract: Contract) -> list[np.ndarray]:
@@ -203,21 +205,14 @@ def _linear(axis: Axis, kind: type, contract: Contract | None) -> tuple:
 
     x0 + f (x1 - x0) rounds the difference and its product with f, relative to the difference.  Before the
     first element either the coordinate is clamped or both indices are: weights that add up to 1, rounded."""
-    floor, fraction = _parts(axis, kind, clamped=True)
+    floor, fraction = _parts(axis, kind)
     if contract is None:
-        index = [np.minimum(floor + k, axis.size - 1) for k in (0, 1)]
-        return (
-            index,
-            [1 - fraction, fraction],
-            [np.zeros(axis.outputs)] * 2,
-            [np.zeros(axis.outputs)] * 2,
-            True,
-        )
+        return [np.minimum(floor + k, axis.size - 1) for k in (0, 1)], [1 - fraction, fraction]
     slack, u = axis.slack(contract), contract.u
     numerators, denominator = axis._coordinate()
     outside = _quotient(numerators, denominator)
     slack = np.where(outside + slack < 0, 0.0, slack)  # clamped for certain
-    index = [(floor + k).clip(0, axis.size - 1) for k in (0, 1, -1, 2)]
+    index = [np.minimum(floor + k, axis.size - 1) for k in (0, 1, -1, 2)]
     zero, lerp = np.zeros(axis.outputs), gamma(2, u) * fraction
     crossing = (
         np.where((fraction - slack < 0) & (floor > 0), slack, 0.0),
@@ -256,7 +251,7 @@ def _cubic_change(distance: np.ndarray, slack: np.ndarray, a: Any) -> np.ndarray
 
 def _cubic(axis: Axis, kind: type, contract: Contract | None) -> tuple:
     """Keys' kernel with a = -3/4 at the four elements around the coordinate, indices clamped to the axis."""
-    floor, fraction = _parts(axis, kind, clamped=False)
+    floor, fraction = _parts(axis, kind)
     a = _CUBIC[False] if kind is object else float(_CUBIC[False])
     distances: list[tuple[Callable, Any]] = [
         (far, fraction + 1),
@@ -268,7 +263,7 @@ def _cubic(axis: Axis, kind: type, contract: Contract | None) -> tuple:
     index = [(floor + k).clip(0, axis.size - 1) for k in (-1, 0, 1, 2)]
     zero = np.zeros(axis.outputs)
     if contract is None:
-        return index, weight, [zero] * 4, [zero] * 4, True
+        return index, weight
     slack, t = axis.slack(contract), contract.exact(fraction)
     evaluated = [far(t + 1.0, a), near(t, a), near(1.0 - t, a), far(1.0 - t + 1.0, a)]
     few_bits = (fraction * 64 == np.rint(fraction * 64)) & (slack == 0)  # all steps fit into 24 bits
@@ -278,7 +273,7 @@ def _cubic(axis: Axis, kind: type, contract: Contract | None) -> tuple:
     for k, crossed in ((-2, fraction - slack < 0), (3, fraction + slack >= 1)):
         index.append((floor + k).clip(0, axis.size - 1))
         weight.append(zero)
-        drift.append(np.where(crossed & (slack > 0), (a + 3) * slack**2 + edge, 0.0))
+        drift.append(np.where(crossed, (a + 3) * slack**2 + edge, 0.0))
         loose.append(zero)
     return index, weight, drift, loose, bool(few_bits.all())
 
@@ -296,19 +291,17 @@ def _antialiased(axis: Axis, kind: type, contract: Contract | None) -> tuple:
         over = ((2 * place + 1) * denominator - 2 * numerators) * stretch.denominator
         under = 2 * denominator * stretch.numerator
         fractions = np.array([Fraction(int(n), under) for n in over], dtype=object)
-        argument = np.abs(fractions if kind is object else fractions.astype(np.float64))
-        there = (first + k >= 0) & (first + k < axis.size)
-        index.append(np.where(there & (contract is not None or argument <= radius), first + k, -1))
-        arguments.append(argument)
+        arguments.append(np.abs(fractions if kind is object else fractions.astype(np.float64)))
+        index.append(np.where((first + k >= 0) & (first + k < axis.size), first + k, -1))
     a = _CUBIC[True] if kind is object else float(_CUBIC[True])
     bare = [
         np.where(place >= 0, _kernel(axis.kind, argument, a), 0)
         for place, argument in zip(index, arguments, strict=True)
     ]
     total = sum(bare)
-    weight, zero = [value / total for value in bare], np.zeros(axis.outputs)
+    weight = [value / total for value in bare]
     if contract is None:
-        return index, weight, [zero] * len(index), [zero] * len(index), False
+        return [np.where(value != 0, place, -1) for place, value in zip(index, bare, strict=True)], weight
     change = [
         np.where(place >= 0, _bare_error(axis, contract, argument, a, float(stretch)), 0.0)
         for place, argument in zip(index, arguments, strict=True)
@@ -324,7 +317,7 @@ def _antialiased(axis: Axis, kind: type, contract: Contract | None) -> tuple:
 
 def _kernel(kind: str, distance: np.ndarray, a: Any) -> np.ndarray:
     if kind == "linear":
-        return np.where(distance < 1, 1 - distance, 0)
+        return np.maximum(1 - distance, 0)
     return np.where(distance < 1, near(distance, a), np.where(distance < 2, far(distance, a), 0))
 
 

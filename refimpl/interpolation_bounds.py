@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -13,24 +13,22 @@ from refimpl.floats import outward
 from refimpl.interpolation_axes import Table
 
 
-def _spread(vectors: list[np.ndarray], combine: Callable) -> np.ndarray:
+def _spread(vectors: list[np.ndarray], combine: np.ufunc) -> np.ndarray:
     """One vector an axis, combined over the grid of the three."""
-    shaped = [
-        v.reshape([-1 if other == place else 1 for other in range(3)]) for place, v in enumerate(vectors)
-    ]
-    return combine(combine(shaped[0], shaped[1]), shaped[2])[None, None]
+    return reduce(combine.outer, vectors)[None, None]
 
 
 def _multiplied(table: Table) -> np.ndarray:
     """Which outputs need a product on this axis: all but those that read one element with weight 1."""
-    alone = (table.present.sum(axis=1) == 1) & (np.abs(table.weight).sum(axis=1) == 1)
-    return ~(alone & ((table.drift + table.loose).sum(axis=1) == 0))
+    return (table.present.sum(axis=1) > 1) | table.loose.any(axis=1)
 
 
 def roundings(tables: list[Table]) -> np.ndarray:
     """Roundings on each term of an output."""
     counts = _spread([table.present.sum(axis=1) for table in tables], np.multiply)
-    return np.maximum(counts - 1, 0) + _spread([_multiplied(table) * 1 for table in tables], np.add)
+    return np.maximum(counts - 1, 0) + _spread(
+        [_multiplied(table).astype(np.int64) for table in tables], np.add
+    )
 
 
 def roundings_back(tables: list[Table], sizes: tuple[int, ...]) -> np.ndarray:

@@ -104,10 +104,8 @@ def gradient_error(arrays, y, x, t):
 
 
 def neighbours(arrays, y, x, t):
-    error, output, input, table0, table1, table2 = arrays
-    doubt = row(2, table0, table1, table2, y, t)
-    if doubt[0] + doubt[1] + doubt[2] > 0:
-        error[y] = max(error[y], abs(input[x] - output[y]))
+    error, output, input = arrays
+    error[y] = max(error[y], abs(input[x] - output[y]))
 
 
 def contested(arrays, y, x, t):
@@ -154,10 +152,10 @@ def input_errors(geometry: Samples, sizes: tuple, grad_output: np.ndarray, *tabl
     return error, magnitude
 
 
-def distances(geometry: Samples, output: np.ndarray, input: np.ndarray, *tables: np.ndarray) -> np.ndarray:
+def distances(geometry: Samples, output: np.ndarray, input: np.ndarray) -> np.ndarray:
     """How far an output copied from another element in doubt can be."""
     error = np.zeros(output.shape)
-    _neighbours((error, output, input, *tables), geometry, geometry.taps)
+    _neighbours((error, output, input), geometry, geometry.taps)
     return error
 
 
