@@ -36,9 +36,9 @@ GRADIENT_OF_LOGITS = "gradient of logits"
 
 
 class Direction(NamedTuple):
-    """Steps in ascending (1) or descending (-1) order of time."""
+    """The order in which time passes."""
 
-    sign: int
+    forwards: bool
 
 
 def moves(visit, arrays, geometry):
@@ -46,7 +46,7 @@ def moves(visit, arrays, geometry):
     states, labels, steps = arrays[0], arrays[1], arrays[2]
     for n in range(labels.shape[0]):
         for k in range(1, steps[n]):
-            t = k if geometry.sign > 0 else steps[n] - k
+            t = k if geometry.forwards else steps[n] - k
             for s in range(states[n]):
                 for q in range(max(0, s - 2), s + 1):
                     if s - q < 2 or (s % 2 == 1 and labels[n, s] != labels[n, q]):
@@ -56,25 +56,27 @@ def moves(visit, arrays, geometry):
 def log_add(first, second):
     """log(exp(first) + exp(second))."""
     larger, smaller = (first, second) if first > second else (second, first)
-    if larger == -INF or smaller == -INF:
+    if smaller == -INF:
         return larger
     return larger + math.log1p(math.exp(smaller - larger))
 
 
 def arrival(arrays, n, t, q, s):
     _, labels, _, arrive, log_probs = arrays
-    arrive[n, t, s] = log_add(arrive[n, t, s], arrive[n, t - 1, q] + log_probs[t - 1, n, labels[n, q]])
+    if t > 1 or q < 2:  # elsewhere no path begins, whatever the log-probability is
+        arrive[n, t, s] = log_add(arrive[n, t, s], arrive[n, t - 1, q] + log_probs[t - 1, n, labels[n, q]])
 
 
 def departure(arrays, n, t, q, s):
-    _, labels, _, depart, log_probs = arrays
-    depart[n, t - 1, q] = log_add(depart[n, t - 1, q], depart[n, t, s] + log_probs[t, n, labels[n, s]])
+    states, labels, steps, depart, log_probs = arrays
+    if t < steps[n] - 1 or s >= states[n] - 2:  # elsewhere no path ends
+        depart[n, t - 1, q] = log_add(depart[n, t - 1, q], depart[n, t, s] + log_probs[t, n, labels[n, s]])
 
 
 def visits(visit, arrays, geometry):
     """Every state s at every step t of every sequence n."""
-    states, labels, steps = arrays[0], arrays[1], arrays[2]
-    for n in range(labels.shape[0]):
+    states, steps = arrays[0], arrays[2]
+    for n in range(steps.shape[0]):
         for t in range(steps[n]):
             for s in range(states[n]):
                 visit(arrays, n, t, s)
@@ -123,7 +125,7 @@ class Alignments(Call):
     def _extended(self, targets: np.ndarray, blank: int, classes: int) -> np.ndarray:
         """Labels with blanks before, between and after them.  `targets` is (N, S), or all sequences
         joined."""
-        longest = int(self.lengths.max(initial=0))
+        longest = int(self.lengths.max())
         padded = targets.ndim == 2
         needed = longest if padded else int(self.lengths.sum())
         if (
@@ -139,7 +141,7 @@ class Alignments(Call):
         labels = np.full((len(self.lengths), 2 * longest + 1), blank, dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(self.lengths)])
         for n, length in enumerate(self.lengths):
-            labels[n, 1 : 2 * length + 1 : 2] = (
+            labels[n, 1 : 2 * length : 2] = (
                 targets[n, :length] if padded else targets[starts[n] : starts[n] + length]
             )
         if ((labels < 0) | (labels >= classes)).any():
@@ -154,19 +156,19 @@ class Alignments(Call):
     def _arrive(self) -> np.ndarray:
         arrive = self._start()
         arrive[:, 0, :2] = 0.0
-        self._run(_arrival, arrive, 1)
+        self._run(_arrival, arrive, True)
         return arrive
 
     def _depart(self) -> np.ndarray:
         depart = self._start()
         for n, (steps, states) in enumerate(zip(self.steps, self.states, strict=True)):
             depart[n, max(0, steps - 1), max(0, states - 2) : states] = 0.0
-        self._run(_departure, depart, -1)
+        self._run(_departure, depart, False)
         return depart
 
-    def _run(self, kernel: Kernel, table: np.ndarray, sign: int) -> None:
+    def _run(self, kernel: Kernel, table: np.ndarray, forwards: bool) -> None:
         work = 3 * table.size
-        kernel((self.states, self.labels, self.steps, table, self.log_probs), Direction(sign), work)
+        kernel((self.states, self.labels, self.steps, table, self.log_probs), Direction(forwards), work)
 
     def _raw(self, arrive: np.ndarray) -> np.ndarray:
         """Losses, infinite where no alignment exists.  A sequence without steps has one alignment if it is
@@ -248,10 +250,10 @@ class Alignments(Call):
             self.log_probs, np.broadcast_to(self.labels, (time, *self.labels.shape)), axis=2
         )
         states = np.arange(self.labels.shape[1])
-        skips = (states % 2 == 1) & (states > 1) & (self.labels != np.roll(self.labels, 2, axis=1))
+        skips = (states % 2 == 1) & (self.labels != np.roll(self.labels, 2, axis=1))
         present, emission = states < self.states[:, None], contract.exact(emit)
         first = np.where(present & (states < 2), emit[0], -np.inf)
-        arrive, depart = [contract.exact(first)], [contract.exact(np.full_like(first, -np.inf))] * time
+        arrive, depart = [contract.exact(first)], [contract.exact(first)] * time  # any: a last step is an end
         for t in range(1, time):
             before = arrive[-1]
             ways = [before, _moved(before, 1), _hidden(_moved(before, 2), skips)]
@@ -265,12 +267,12 @@ class Alignments(Call):
         return emission, stacked(*arrive), stacked(*depart)
 
     def _bounded_raw(self, contract: Contract, arrive: Bounded) -> Bounded:
-        losses = contract.exact(np.where(self.lengths == 0, -0.0, np.inf))
+        losses = contract.exact(np.where(self.lengths == 0, 0.0, np.inf))
         rows = np.arange(len(self.lengths))
         ends = [
             arrive[np.maximum(self.steps - 1, 0), rows, np.maximum(self.states - back, 0)] for back in (1, 2)
         ]
-        ends[1] = _hidden(ends[1], self.states > 1)
+        ends[1] = _hidden(ends[1], self.lengths > 0)
         return where(self.steps > 0, -_log_sum(ends), losses)
 
     def bounded_losses(self, contract: Contract) -> Bounded:
@@ -287,7 +289,7 @@ class Alignments(Call):
             (np.arange(len(self.log_probs))[:, None, None] < self.steps[:, None])
             & (np.arange(self.labels.shape[1]) < self.states[:, None])
         )
-        possible = np.isfinite(emission.value[t, n, s])
+        possible = emission.value[t, n, s] != -np.inf
         emitted = where(possible, emission[t, n, s], zero(emission[t, n, s]))
         passing = _hidden(sum_of(arrive[t, n, s], depart[t, n, s], losses[n], -emitted), possible)
         shape = self.log_probs.shape
@@ -312,7 +314,7 @@ def _log_sum(parts: list[Bounded]) -> Bounded:
 
 def _hidden(x: Bounded, visible: np.ndarray) -> Bounded:
     """-inf (impossible) where not visible."""
-    return Bounded(np.where(visible, x.value, -np.inf), np.where(visible, x.error, 0.0), x.contract)
+    return where(visible, x, x.contract.exact(np.full(x.value.shape, -np.inf)))
 
 
 def _moved(x: Bounded, by: int) -> Bounded:

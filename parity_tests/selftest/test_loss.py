@@ -13,9 +13,10 @@ import pytest
 from parity_tests.selftest.laws import UNIT, finite_difference, fractions, within
 from refimpl import execution
 from refimpl import loss as reference
-from refimpl.error_bounds import Bounded, strictest
+from refimpl.error_bounds import Bounded, Contract, strictest
 from refimpl.floats import outward
 from refimpl.loss_classification import Classes
+from refimpl.loss_ctc import GRADIENT_OF_LOGITS
 from refimpl.loss_distance import Triplet
 from refimpl.loss_reduction import functions
 from refimpl.taps import compiler_present
@@ -309,6 +310,77 @@ def test_alignments_of_joined_and_padded_targets_and_of_none():
     )[0]
     assert np.isnan(gradient[:2, 0]).all() and not np.isnan(gradient[2:]).any()
     near(reference.ctc_loss(log_probs, padded, [7, 7, 6], lengths), np.mean(calls[0] / lengths))
+
+
+def test_alignments_of_few_steps():
+    """No step, one, and two, which are too few for a label twice."""
+    log_probs = np.log(RNG.dirichlet(np.ones(3), (2, 5)))
+    targets, lengths = np.array([[0, 0], [1, 0], [1, 0], [1, 1], [1, 2]]), [0, 1, 1, 2, 2]
+    steps = np.array([0, 0, 1, 2, 2])
+    given = (log_probs, targets, steps, lengths)
+    losses = reference.ctc_loss(*given, reduction="none")
+    certain = -log_probs[0, 4, 1] - log_probs[1, 4, 2]
+    assert losses[[0, 1, 3]].tolist() == [0, np.inf, np.inf] and np.signbit(losses[0])
+    near(losses[[2, 4]], [-log_probs[0, 2, 1], certain])
+    gradient = np.zeros((2, 5, 3))
+    gradient[0, 2, 1] = gradient[0, 4, 1] = gradient[1, 4, 2] = -1
+    for zero_infinity, lost in ((False, np.nan), (True, 0.0)):
+        gradient[:, 3] = lost
+        own = reference.ctc_loss_backward(np.ones(5), *given, reduction="none", zero_infinity=zero_infinity)
+        near(np.nan_to_num(own[0], nan=9.0), np.nan_to_num(gradient, nan=9.0))
+        layer = reference.CTCLoss(reduction="none", zero_infinity=zero_infinity)
+        for contract in (strictest("float64"), Contract("float64", "float64", algorithm=GRADIENT_OF_LOGITS)):
+            bounded = layer.bounded(contract, given, (np.ones(5),))  # raises where it has other values
+            within(bounded["output"].error, np.zeros(5), 2.0**-44)
+    one = reference.CTCLoss(reduction="none").bounded(
+        strictest("float64"), (log_probs[:1], targets, np.minimum(steps, 1), lengths), (np.ones(5),)
+    )
+    assert np.isinf(one["output"].value).tolist() == [False, True, False, True, True]
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("time", range(4))
+def test_alignments_of_what_is_no_number(time, place):
+    """A NaN that is on a path stays; no path begins with the second of two labels or ends with the first."""
+    log_probs = np.full((4, 1, 3), -math.log(3))
+    whole = reference.ctc_loss(log_probs, np.array([[1, 2]]), [4], [2], reduction="none")
+    log_probs[time, 0, place] = np.nan
+    given = log_probs, np.array([[1, 2]]), np.array([4]), np.array([2])
+    layer = reference.CTCLoss(reduction="none")
+    loss, nowhere = layer(*given), np.isnan(layer.backward(np.ones(1))[0])
+    assert nowhere[time, 0, place]
+    if (time, place) in ((0, 2), (3, 1)):
+        assert loss == whole and nowhere.sum() == 1
+    else:
+        assert np.isnan(loss).all()
+    layer.bounded(strictest("float64"), given, (np.ones(1),))  # raises where it has other values
+
+
+def test_alignments_refuse_what_does_not_fit():
+    log_probs, padded = np.zeros((4, 2, 3)), np.array([[1, 2], [2, 0]])
+    good = {"log_probs": log_probs, "targets": padded, "input_lengths": [4, 4], "target_lengths": [2, 1]}
+    reference.ctc_loss(**good)
+    reference.ctc_loss(**good | {"targets": np.array([1, 2, 2])}, blank=0)
+    reference.ctc_loss(**good | {"targets": np.zeros((2, 7), dtype=int)}, blank=2)
+    for wrong, match in (
+        ({"blank": 3}, "blank is 3"),
+        ({"blank": -1}, "blank is -1"),
+        ({"targets": np.array([1, 2])}, "targets has shape"),
+        ({"targets": np.array([1, 2, 2, 1])}, "targets has shape"),
+        ({"targets": padded[:, :1]}, "targets has shape"),
+        ({"targets": padded[:1]}, "targets has shape"),
+        ({"targets": padded[[0, 1, 1]]}, "targets has shape"),
+        ({"targets": padded[None]}, "targets has shape"),
+        ({"targets": padded + 1}, "targets 0 to 3"),
+        ({"targets": padded - 3}, "targets -2 to 0"),
+        ({"input_lengths": [5, 4]}, "input_lengths is"),
+        ({"input_lengths": [4, -1]}, "input_lengths is"),
+        ({"target_lengths": [2]}, "target_lengths has shape"),
+        ({"log_probs": log_probs[:0]}, "not empty"),
+        ({"log_probs": log_probs[None]}, "log_probs has shape"),
+    ):
+        with pytest.raises(RuntimeError, match=match):
+            reference.ctc_loss(**good | wrong)
 
 
 def test_exact_numbers():
