@@ -41,10 +41,20 @@ def codes_in(code: types.CodeType) -> Iterator[types.CodeType]:
             yield from codes_in(constant)
 
 
+def paired(old: types.CodeType, new: types.CodeType) -> Iterator[tuple[types.CodeType, types.CodeType]]:
+    """Code objects of one name, in order; what a mutant leaves out, as a loop that it empties may, has no
+    pair."""
+    left = defaultdict(list)
+    for code in codes_in(new):
+        left[code.co_qualname].append(code)
+    for code in codes_in(old):
+        if left[code.co_qualname]:
+            yield code, left[code.co_qualname].pop(0)
+
+
 def changed_codes(old: types.CodeType, new: types.CodeType) -> list[tuple[types.CodeType, types.CodeType]]:
     """Pairs of code objects that differ themselves, not only in what they hold."""
-    pairs = zip(codes_in(old), codes_in(new), strict=True)
-    return [(before, after) for before, after in pairs if _own(before) != _own(after)]
+    return [(before, after) for before, after in paired(old, new) if _own(before) != _own(after)]
 
 
 def _own(code: types.CodeType) -> tuple:
@@ -91,7 +101,7 @@ class Process:
     def _exchange(self, old: types.CodeType, new: types.CodeType) -> bool:
         """Give every function its new code, also where only something that it holds has changed."""
         done = False
-        for before, after in zip(codes_in(old), codes_in(new), strict=True):
+        for before, after in paired(old, new):
             if before.co_name != "<module>" and before != after:
                 for function in self.functions.get(key_of(before), ()):
                     function.__code__ = after

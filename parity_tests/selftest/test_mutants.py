@@ -171,6 +171,12 @@ def test_only_what_differs_itself_has_changed():
     assert [before.co_name for before, _ in changed_codes(old, new)] == ["g"]
 
 
+def test_a_generator_that_a_mutant_leaves_out_has_no_pair():
+    text = "def f(x):\n    for y in {}:\n        return y\n\ndef g():\n    return 1\n"
+    old, new = (compile(text.format(over), "m", "exec") for over in ("(z for z in x)", "[]"))
+    assert [before.co_name for before, _ in changed_codes(old, new)] == ["f"]
+
+
 def test_the_watch_sees_functions_and_kernels(module):
     watch = Watch(frozenset([module.__file__]))
     _, reach = watch.of(lambda: module.by_two(2))
