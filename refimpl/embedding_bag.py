@@ -123,7 +123,7 @@ class Bags:
         sums = Products(
             value=self.output(table.value),
             magnitude=self.lookup.sums(np.abs(table.value) + table.error, np.abs(self.factors)) / self.sizes,
-            terms=np.maximum(counts - 1, 0) + self.weighted * (counts > 0) + division,
+            terms=np.maximum(counts - 1, 0) + self.weighted + division,
             unit=_unit(table, self.factors) * powers / self.sizes,
             squares=lambda: self.lookup.sums(table.value**2, self.factors**2) / self.sizes**2,
         )
@@ -154,8 +154,8 @@ class Bags:
 
 
 def _unit(table: Bounded, other: np.ndarray) -> float:
-    unit = grid(table.value) * grid(other)
-    return 0.0 if table.error.any() or np.isnan(unit) else min(unit, 1.0)
+    """Of what every product of two elements is a whole multiple; 0 where that is unknown."""
+    return 0.0 if table.error.any() else float(np.nan_to_num(grid(table.value) * grid(other)))
 
 
 def _with(sums: Products, table: Bounded, error: np.ndarray) -> Bounded:
@@ -269,7 +269,7 @@ class EmbeddingBagFunction(Module):
 
     def __init__(self, **arguments):
         super().__init__()
-        self.arguments = {"mode": "mean", "norm_type": 2, **arguments}
+        self.arguments = {"mode": "mean", **arguments}
 
     def _bags(self, input: Any, weight: Any) -> Bags:
         names = ("offsets", "max_norm", "norm_type", "scale_grad_by_freq", "mode", "sparse")

@@ -7,7 +7,8 @@ import pytest
 
 import refimpl
 from parity_tests.selftest.laws import finite_difference, fractions, inner, same_bits, same_numbers, within
-from refimpl.error_bounds import strictest
+from refimpl.embedding_bag import _with
+from refimpl.error_bounds import Bounded, Products, strictest
 from refimpl.renormalization import renormalized, renormalized_bounded
 from refimpl.sparse import (
     Embedding,
@@ -253,3 +254,71 @@ def test_calls_that_cannot_be_are_refused(index, offsets, arguments, exception):
 def test_indices_that_cannot_be_are_refused(index, exception):
     with pytest.raises(exception):
         embedding(np.array(index), TABLE)
+
+
+def bound_of_bags(dtype, index, offsets, table, up=1.0, weights=None, **arguments):
+    """The bounds of a layer with this table."""
+    layer = EmbeddingBag(*np.shape(table), _weight=table, **arguments)
+    inputs = (np.array(index), np.array(offsets)) + (() if weights is None else (np.array(weights),))
+    shape = layer(*inputs).shape
+    layer.weight = np.array(table)
+    return layer.bounded(strictest(dtype), inputs, (np.broadcast_to(up, shape) * 1.0,))
+
+
+def test_what_lies_behind_the_last_offset_is_in_no_bag():
+    index, offsets = np.array([0, 1, 2]), np.array([0, 1, 2])
+    named = {"mode": "sum", "include_last_offset": True}
+    assert embedding_bag(index, TABLE, offsets, **named).tolist() == TABLE[:2].tolist()
+    gradient = embedding_bag_backward(np.ones((2, 2)), index, TABLE, offsets, **named)[1]
+    assert gradient.tolist() == [[1, 1], [1, 1], [0, 0]]
+
+
+def test_a_mean_is_a_whole_multiple_of_less():
+    """2^24 - 1 and 2 make 2^24 + 1, which float32 rounds also where it is halved afterwards; multiples of 2
+    have one more bit of room."""
+    table = np.array([[2.0**24 - 1], [2.0], [2.0**24]])
+    bound = bound_of_bags("float32", [0, 1, 2, 1], [0, 2], table, mode="mean")["output"]
+    assert bound.error[0] >= 0.5 and bound.value[0] == (2.0**24 + 1) / 2
+    for mode in ("sum", "mean"):
+        even = bound_of_bags("float32", [1, 0], [0], 2 * table[1:], mode=mode)["output"]
+        assert not even.error.any()
+
+
+def test_squares_are_those_of_the_products():
+    index, offsets, table = [0, 2, 2, 1], [0, 3, 4], TABLE
+    weighted = bound_of_bags("float32", index, offsets, table, 3.0, [0.5, 2, -1, 4], mode="sum")
+    squares = [[0.25 + 100 + 25, 1 + 1 + 0.25], [144, 256], [0, 0]]
+    assert weighted["output"].products.squares().tolist() == squares
+    assert weighted["grad_input2"].products.squares().tolist() == [45, 227.25, 227.25, 225]
+    mean = bound_of_bags("float32", index, offsets, table, mode="mean")["output"].products
+    assert mean.squares()[1:].tolist() == [[9, 16], [0, 0]]
+    four = bound_of_bags("float32", [0, 2, 2, 1], [0], table, mode="mean")["output"].products
+    assert four.squares().tolist() == [[(1 + 25 + 25 + 9) / 16, (4 + 0.25 + 0.25 + 16) / 16]]
+    largest = bound_of_bags("float32", [0, 2, 0], [0, 1], table, 3.0, mode="max")["grad_weight"].products
+    assert largest.squares().tolist() == [[9, 18], [0, 0], [9, 0]]
+
+
+def test_errors_of_rows_are_added_before_the_store():
+    """Sums without products: the errors alone, and what their own addition is rounded by."""
+    contract, zero = strictest("float64"), np.zeros(1)
+    rows = Bounded(np.ones(1), np.ones(1), contract)
+    assert _with(Products(zero, zero, 0), rows, np.ones(1)).error == 1 + 2.0**-40
+
+
+def test_a_mean_of_renormalized_rows_is_as_far_off_as_they_are(rng):
+    table, norm = rng.standard_normal((1, 5)), {"max_norm": 0.5, "mode": "mean"}
+    one = bound_of_bags("float32", [0], [0], table, **norm)
+    many = bound_of_bags("float32", [0] * 8, [0], table, **norm)["output"]
+    assert (one["weight"].error > 0).all() and (many.error < 8 * one["output"].error).all()
+
+
+def test_a_product_with_a_renormalized_row_is_rounded(rng):
+    """That the row has 53 bits says nothing of the bits of an implementation's row."""
+    table, norm = np.array([[3.0]]), {"max_norm": 0.5, "mode": "sum"}
+    bound = bound_of_bags("float64", [0], [0], table, weights=[1.0], **norm)
+    rounding = strictest("float64").u * abs(bound["weight"].value)
+    assert (bound["output"].error > bound["weight"].error + rounding).all()
+
+
+def test_a_table_is_state_where_it_is_renormalized():
+    assert EmbeddingBag(3, 2).buffers == () and EmbeddingBag(3, 2, max_norm=1.0).buffers == ("weight",)
