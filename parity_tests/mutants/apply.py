@@ -168,6 +168,10 @@ class Carrier:
         if _plain((new.__defaults__, new.__kwdefaults__)) != _plain((old.__defaults__, old.__kwdefaults__)):
             old.__defaults__, old.__kwdefaults__ = new.__defaults__, new.__kwdefaults__
             done = True
+        told, before_told = (getattr(own, "__signature__", None) for own in (new, old))
+        if _plain(told) != _plain(before_told):
+            old.__signature__ = told  # type: ignore[attr-defined]
+            done = True
         for cell, before in zip(new.__closure__ or (), old.__closure__ or (), strict=True):
             try:
                 value, kept = cell.cell_contents, before.cell_contents

@@ -1,5 +1,6 @@
 """Mutants: what is mutated, that a mutant takes the place of the original, what is said of them."""
 
+import inspect
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 pytest.importorskip("cosmic_ray")
 
 import parity_tests
-from parity_tests.mutants.apply import Process, changed_codes, key_of, parts_of
+from parity_tests.mutants.apply import Carrier, Process, changed_codes, key_of, parts_of
 from parity_tests.mutants.explained import Entry, entries, explained, stale
 from parity_tests.mutants.mutate import OPERATORS, mutants_of
 from parity_tests.mutants.reach import Watch
@@ -257,3 +258,18 @@ def test_a_hunt_from_end_to_end(tmp_path):
 def test_a_module_that_is_not_there_is_told(tmp_path):
     said = hunt(tmp_path, "--modules", "refimpl/no_such.py")
     assert said.returncode == 1 and "there is no module refimpl/no_such.py" in said.stderr
+
+
+def test_what_a_function_says_of_its_signature_is_carried_over():
+    def told(default):
+        def function(*arguments):
+            return arguments
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        function.__signature__ = inspect.Signature([inspect.Parameter("x", kind, default=default)])
+        return function
+
+    old, new = told(1), told(2)
+    assert Carrier("refimpl.mutated").pair(new, old)
+    assert inspect.signature(old) == inspect.signature(new)
+    assert not Carrier("refimpl.mutated").pair(told(2), old)
