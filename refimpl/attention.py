@@ -70,7 +70,7 @@ class Attention:
     def gathered(self, gradient: Any, shape: tuple[int, ...]) -> Any:
         """The sum of a gradient, array or Bounded, over what `shape` was repeated for."""
         gradient = gradient.reshape(*self.batch, *_sizes(gradient)[1:])
-        if len(shape) > 2 and shape[-3] not in (1, self.batch[-1]):
+        if len(shape) > 2 and shape[-3] != self.batch[-1]:
             gradient = gradient.reshape(
                 *self.batch[:-1], shape[-3], self.batch[-1] // shape[-3], *_sizes(gradient)[-2:]
             ).sum(axis=-3)

@@ -85,7 +85,7 @@ class _Cell(Recurrent):
         batched = input.ndim == 2
         lead = (None,) if batched else (None, None)
         rows, states = input[lead], tuple(state[lead] for state in states)
-        return Arranged(rows, states, np.full(rows.shape[1], 1), batched)
+        return Arranged(rows, states, sequence_lengths(name, None, *rows.shape[:2]), batched)
 
     def _as_input(self, array: Any, batched: bool) -> Any:
         return array[0] if batched else array[0, 0]
@@ -168,11 +168,11 @@ class _Layers(Recurrent):
         self,
         input_size: Any,
         hidden_size: Any,
-        num_layers: Any = 1,
-        bias: Any = True,
-        batch_first: Any = False,
-        dropout: Any = 0.0,
-        bidirectional: Any = False,
+        num_layers: Any,
+        bias: Any,
+        batch_first: Any,
+        dropout: Any,
+        bidirectional: Any,
         proj_size: Any = 0,
     ) -> None:
         super().__init__()
@@ -230,8 +230,7 @@ class _Layers(Recurrent):
                 raise RuntimeError(f"{name}: an initial state has shape {state.shape}; needed is {shape}")
         states = states if batched else tuple(state[:, None] for state in states)
         lengths = sequence_lengths(name, lengths, *rows.shape[:2])
-        inside = (np.arange(len(rows))[:, None] < lengths)[..., None]
-        return Arranged(np.where(inside, rows, 0.0), states, lengths, batched)
+        return Arranged(rows, states, lengths, batched)
 
     def _as_input(self, array: Any, batched: bool) -> Any:
         if not batched:

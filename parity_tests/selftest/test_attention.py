@@ -82,20 +82,23 @@ def test_grouped_heads_are_repeated_heads():
     within(gradient, whole.reshape(2, 2, 3, 5, 4).sum(axis=2), 64 * UNIT)
 
 
+@pytest.mark.parametrize(("keys", "values"), [(3, 2), (1, 6), (2, 1)])
 @pytest.mark.parametrize("leading", [(), (2,), (2, 3)], ids=str)
-def test_heads_are_grouped_below_any_number_of_leading_axes(leading):
+def test_heads_are_grouped_below_any_number_of_leading_axes(leading, keys, values):
     query, key, value, mask, upstream = drawn(
-        *((*leading, *sizes) for sizes in ((6, 3, 4), (3, 5, 4), (2, 5, 2))), (3, 5), (*leading, 6, 3, 2)
+        *((*leading, *sizes) for sizes in ((6, 3, 4), (keys, 6, 4), (values, 6, 2))),
+        (3, 6),
+        (*leading, 6, 3, 2),
     )
-    repeated = np.repeat(key, 2, axis=-3), np.repeat(value, 3, axis=-3)
+    repeated = np.repeat(key, 6 // keys, axis=-3), np.repeat(value, 6 // values, axis=-3)
     same_bits(
         scaled_dot_product_attention(query, key, value, mask, enable_gqa=True),
         scaled_dot_product_attention(query, *repeated, mask),
     )
     grouped = scaled_dot_product_attention_backward(upstream, query, key, value, mask, enable_gqa=True)
     whole = scaled_dot_product_attention_backward(upstream, query, *repeated, mask)
-    within(grouped[1], whole[1].reshape(*leading, 3, 2, 5, 4).sum(axis=-3), 64 * UNIT)
-    within(grouped[2], whole[2].reshape(*leading, 2, 3, 5, 2).sum(axis=-3), 64 * UNIT)
+    within(grouped[1], whole[1].reshape(*leading, keys, -1, 6, 4).sum(axis=-3), 64 * UNIT)
+    within(grouped[2], whole[2].reshape(*leading, values, -1, 6, 2).sum(axis=-3), 64 * UNIT)
 
 
 @pytest.mark.parametrize(

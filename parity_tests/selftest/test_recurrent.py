@@ -207,6 +207,22 @@ def test_random_dropout_is_refused():
         recurrent.GRU(3, 2, num_layers=2, dropout=0.5)(np.zeros((1, 1, 3)))
 
 
+def test_dropout_has_no_place_in_one_layer(rng):
+    layer, input = with_parameters(recurrent.GRU(3, 2, dropout=0.5), rng), rng.standard_normal((4, 2, 3))
+    trained = layer(input)[0]
+    assert trained.tobytes() == layer.eval()(input)[0].tobytes()
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("sizes", [(0, 2), (3, 0), (0, 0)], ids=str)
+def test_a_cell_may_have_no_features(kind, sizes):
+    """Without biases nothing but zeros meets its functions, and their sum is 0."""
+    cell, rows = kind(*sizes, bias=False), np.zeros((4, sizes[0]))
+    state = cell(rows)
+    for part in state if isinstance(state, tuple) else (state,):
+        assert part.shape == (4, sizes[1]) and not part.any()
+
+
 @pytest.mark.parametrize("kind", LAYERS)
 def test_compiled_equals_interpreted(kind, rng):
     pytest.importorskip("numba")
