@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from refimpl.bounded import finite_where
 from refimpl.error_bounds import Bounded, Contract, gamma, multilinear, round_to, where
 from refimpl.module import Module
 from refimpl.taps import Kernel, float_array, zeros_like_kind
@@ -89,14 +90,14 @@ def read_output(geometry: Geometry, input: np.ndarray, value: Any) -> np.ndarray
     """The output side of the walk, flat; `value` where nothing is copied."""
     output = zeros_like_kind((math.prod(geometry.outputs),), input)
     output[:] = value
-    _copy((output, input.reshape(-1)), geometry, output.size)
+    _copy((output, input.ravel()), geometry, output.size)
     return output
 
 
 def read_input(geometry: Geometry, grad_output: np.ndarray) -> np.ndarray:
     """The input side of the walk, flat: every element gets the sum over its copies."""
     grad_input = zeros_like_kind((math.prod(geometry.inputs),), grad_output)
-    _gradient((grad_output.reshape(-1), grad_input), geometry, grad_output.size)
+    _gradient((grad_output.ravel(), grad_input), geometry, grad_output.size)
     return grad_input
 
 
@@ -238,9 +239,9 @@ def pad_adjoint(grad_output: Bounded, input: Any, pad: Any, mode: str = "constan
     value, error = call.adjoint(grad_output.value), call.adjoint(grad_output.error)
     magnitude = call.adjoint(np.abs(grad_output.value)) + error
     with np.errstate(invalid="ignore"):
-        rounding = gamma(np.maximum(copies - 1, 0), contract.u) * magnitude
-    passed = Bounded(value, np.where(np.isfinite(value), error, 0.0), contract)
-    summed = replace(passed, error=np.where(np.isfinite(value), error + rounding, 0.0)).store()
+        rounding = gamma(copies - 1, contract.u) * magnitude
+    passed = Bounded(value, finite_where(value, error), contract)
+    summed = replace(passed, error=error + rounding).store()
     return where(copies > 1, summed, passed)
 
 

@@ -99,7 +99,7 @@ class PowerSums(RegionPool):
             sums = self._sums(self.input**self.p)
             slopes = np.where(sums == 0, 0.0, sums ** (1.0 / self.p - 1.0))
             shares = self._shares(self.up(grad_output, self.output_shape) * slopes)
-            idle = self._shares((sums != 0) * 1.0) == 0  # in no window with a sum other than 0
+            idle = self._shares((sums != 0).astype(np.float64)) == 0  # in no window with a sum other than 0
             return self.down(np.where(idle, 0.0, shares * self.input ** (self.p - 1.0)))
 
     def bounded(self, contract: Contract, grad_output: Any) -> dict[str, Bounded]:
@@ -116,7 +116,7 @@ class PowerSums(RegionPool):
         slopes = self._root(_without(sums.value == 0, steps(_power(sums, 1.0 / self.p - 1.0), 2)))
         each_stored = FLOATS[contract.store].roundoff if _stores_steps(contract) else 0.0
         shares = self._added(self._shares, steps(slopes * up, 2), 0, each_stored)
-        idle = self._shares((sums.value != 0) * 1.0) == 0
+        idle = self._shares((sums.value != 0).astype(np.float64)) == 0
         gradient = _without(idle, shares * steps(_power(input, self.p - 1.0), 2))
         found = {"output": self._root(_power(sums, 1.0 / self.p)), "grad_input": gradient}
         loops = {"output": self.output(), "grad_input": self.gradient(grad_output)}
@@ -237,7 +237,6 @@ class LargestPower(RegionMaxima):
             chosen,
             value=chosen.value * slope,
             error=chosen.error * np.abs(slope),
-            bitwise=False,
             products=None,
         )
         return {"output": contract.exact(self.output()), "grad_input": grad_input}

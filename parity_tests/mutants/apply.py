@@ -172,6 +172,9 @@ class Carrier:
         if _plain(told) != _plain(before_told):
             old.__signature__ = told  # type: ignore[attr-defined]
             done = True
+        if (new.__name__, new.__doc__) != (old.__name__, old.__doc__):
+            old.__name__, old.__doc__ = new.__name__, new.__doc__
+            done = True
         for cell, before in zip(new.__closure__ or (), old.__closure__ or (), strict=True):
             try:
                 value, kept = cell.cell_contents, before.cell_contents
@@ -190,7 +193,11 @@ class Carrier:
             before = vars(old).get(name)
             if self.pair(value, before):
                 done = True
-            elif not name.startswith("__") and not callable(value) and _plain(value) != _plain(before):
+            elif (
+                (not name.startswith("__") or name == "__doc__")
+                and not callable(value)
+                and _plain(value) != _plain(before)
+            ):
                 with suppress(AttributeError):
                     setattr(old, name, value)
                     done = True

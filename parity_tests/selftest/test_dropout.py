@@ -163,7 +163,9 @@ def test_a_number_equal_to_p_is_kept(monkeypatch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_the_documents_say(name):
-    forward, backward = (each.__doc__ for each in function(name))
+    (call, backward), x = function(name), np.ones(shape_of(name))
+    assert call(x, 0.0, True).all() and backward(x, x, 0.0, True)[0].all()
+    forward, backward = call.__doc__, backward.__doc__
     channels, alpha = name not in ("dropout", "alpha_dropout"), "alpha" in name
     assert f"Drop {'channels' if channels else 'elements'} at random" in forward
     assert f"which {'channels' if channels else 'elements'} the call" in backward
