@@ -153,7 +153,7 @@ class Tracked:
         for sum_, more in ((input, hidden), (hidden, input)):
             onto = gamma(more.terms + 1, u) * (_size(sum_) + more.size) + more.terms * eta
             error = np.maximum(error, sum_.error + more.inherited + onto)
-        error = np.where((input.size == 0) | (hidden.size == 0), 0.0, outward(error, 32))
+        error = np.where((input.size == 0) | (hidden.size == 0), 0.0, _outward(error))
         return replace(added, error=finite_where(added.value, np.maximum(added.error, error)))
 
     def either(self, first: Bounded, second: Bounded) -> Bounded:
@@ -180,7 +180,7 @@ class Tracked:
         own = np.maximum(first, second)
         error = moved + own + self._rounding(closed * size_n + opened * size_h + own)
         value = (1.0 - z.value) * n.value + z.value * h.value
-        error = np.where(_is_zero(n) & _is_zero(h), 0.0, outward(error, 32))
+        error = np.where(_is_zero(n) & _is_zero(h), 0.0, _outward(error))
         return Bounded(value, finite_where(value, error), self.contract)
 
     def rest(self, z: Bounded, g: Bounded) -> Bounded:
@@ -190,7 +190,7 @@ class Tracked:
         own = np.maximum(self._rounding(closed) * size, self._kept(opened * size))
         error = moved + own + self._kept(closed * size + own)
         value = g.value * (1.0 - z.value)
-        error = np.where(_is_zero(g), 0.0, outward(error, 32))
+        error = np.where(_is_zero(g), 0.0, _outward(error))
         return Bounded(value, finite_where(value, error), self.contract)
 
     def slope(self, gate: Bounded) -> Bounded:
@@ -201,13 +201,13 @@ class Tracked:
         moved = gate.error * (np.abs(1.0 - 2.0 * gate.value) + gate.error)
         own = self._kept(rest) * most
         rounded = self._kept(rest * most + own)
-        error = outward(moved + own + (2.0 * rounded if self.each else rounded), 32)
+        error = _outward(moved + own + (2.0 * rounded if self.each else rounded))
         value = (1.0 - gate.value) * gate.value
         return Bounded(value, finite_where(value, np.where(_is_zero(gate), 0.0, error)), self.contract)
 
     def _rounding(self, size: np.ndarray) -> np.ndarray:
         """One rounding of numbers of magnitude at most `size`."""
-        return self.contract.rounding(outward(size, 16))
+        return self.contract.rounding(_outward(size))
 
     def _kept(self, size: np.ndarray) -> np.ndarray:
         """One rounding in A, and one in T where every operation writes a tensor."""
@@ -289,17 +289,20 @@ class Tracked:
         with np.errstate(invalid="ignore", over="ignore"):
             value = first.value @ second.value
             inherited = size @ second.error + first.error @ (other + second.error)
-            magnitude = outward(size @ other + inherited, n + 8)
+            magnitude = _outward(size @ other + inherited, n)
             terms = np.where(magnitude == 0, 0, n)
             if bias is not None:
                 value, inherited = value + bias.value, inherited + bias.error
                 terms = np.where((terms == 0) | _is_zero(bias), terms, n + 1)
                 magnitude = magnitude + _size(bias)
             rounding = gamma(terms, self.contract.u) * magnitude + terms * self.contract.eta
-            error = finite_where(value, outward(inherited + rounding, n + 8))
-        return Sum(
-            value, error, self.contract, inherited=outward(inherited, n + 8), size=magnitude, terms=terms
-        )
+            error = finite_where(value, _outward(inherited + rounding, n))
+        return Sum(value, error, self.contract, inherited=_outward(inherited, n), size=magnitude, terms=terms)
+
+
+def _outward(bound: np.ndarray, terms: int = 0) -> np.ndarray:
+    """With the roundings of what is evaluated here: those of a formula, and of sums of so many terms."""
+    return outward(bound, terms + 32)
 
 
 def _transposed(x: Bounded) -> Bounded:

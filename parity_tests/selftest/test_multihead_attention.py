@@ -142,3 +142,23 @@ def test_dropout_is_refused_in_training_and_takes_no_part_in_evaluation():
     with pytest.raises(NotImplementedError):
         layer(*operands)
     same_bits(layer.eval()(*operands)[0], plain(*operands)[0])
+
+
+@pytest.mark.parametrize(
+    ("exception", "masks"),
+    [
+        (AssertionError, {"key_padding_mask": (7,)}),
+        (AssertionError, {"key_padding_mask": (3, 5, 7)}),
+        (AssertionError, {"key_padding_mask": (3, 5)}),
+        (AssertionError, {"attn_mask": (7,)}),
+        (AssertionError, {"attn_mask": (1, 2, 5, 7)}),
+        (RuntimeError, {"attn_mask": (7, 5)}),
+        (RuntimeError, {"attn_mask": (2, 5, 7)}),
+    ],
+    ids=str,
+)
+def test_masks_of_other_shapes_are_refused(exception, masks):
+    given = {name: np.zeros(shape, dtype=bool) for name, shape in masks.items()}
+    padding, mask = given.get("key_padding_mask"), given.get("attn_mask")
+    with pytest.raises(exception, match="MultiheadAttention"):
+        layer_of()(*drawn((5, 3, 4), (7, 3, 4), (7, 3, 4)), padding, True, mask)

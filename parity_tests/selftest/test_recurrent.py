@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from parity_tests.selftest.laws import finite_difference, within
-from refimpl import recurrent
+from refimpl import recurrent, recurrent_arithmetic
 from refimpl.error_bounds import strictest
+from refimpl.floats import outward
 from refimpl.recurrent_arithmetic import Tracked
 from refimpl.taps import execution
 
@@ -285,6 +286,11 @@ def test_terms_of_a_gate_may_be_added_in_any_order(order):
     biases_last = (bare := ops.affine(*operands, None, "")) + biases[0] + (bare + biases[1])
     error = abs(float(ORDERS[order](products, products)) - 80 * float(products[0]))
     assert bound.value == 80 * float(products[0]) and biases_last.error < error <= bound.error
+
+
+def test_its_own_arithmetic_is_charged_by_the_terms_of_its_sums():
+    assert recurrent_arithmetic._outward(3.0) == outward(3.0, 32)
+    assert recurrent_arithmetic._outward(3.0, 5) == outward(3.0, 37)
 
 
 def test_a_gate_without_a_hidden_state_is_off_by_what_its_input_is():
