@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refimpl.module import Module, uniform
+from refimpl.module import Module, uniform, xavier
 from refimpl.shapes import batched, leading, lift, lower, per_axis
 
 
@@ -134,6 +134,14 @@ def test_state_is_taken_over_whole():
 def test_weights_are_drawn_from_the_whole_interval(fan_in, limit):
     drawn = uniform((1000, 10), fan_in)
     assert drawn.shape == (1000, 10) and np.abs(drawn).max() <= limit
+    assert drawn.min() < -0.99 * limit and drawn.max() > 0.99 * limit
+
+
+@pytest.mark.parametrize(("rows", "columns", "limit"), [(100, 50, 0.2), (2000, 400, 0.05)])
+def test_weights_by_the_sizes_of_both_sides(rows, columns, limit):
+    """sqrt(6 / (rows + columns))."""
+    drawn = xavier(rows, columns)
+    assert drawn.shape == (rows, columns) and np.abs(drawn).max() <= limit
     assert drawn.min() < -0.99 * limit and drawn.max() > 0.99 * limit
 
 

@@ -98,6 +98,11 @@ def test_tables_that_cannot_be(arguments, exception):
         initial_weight(*arguments)
 
 
+def test_an_empty_table_has_no_row_for_the_padding():
+    with pytest.raises(IndexError, match="padding_idx is 0; needed is a row of 0"):
+        initial_weight(0, 2, 0, None)
+
+
 # Rows 0, 0, 2, 1 of a table of 4 rows go into bags 0, 2, 2 and 0 of 4.
 WEIGHT = np.array([[5.0, 1, 2], [3, 1, 7], [4, 9, 2], [8, 8, 8]])
 LOOKUP = Lookup(np.array([0, 0, 2, 1]), np.array([0, 2, 2, 0]), (4, 3), 4)
