@@ -245,6 +245,11 @@ class _Layer(Composite):
         return [up, *of_memory], {name: gradients[name] for name in self.state_dict()}
 
 
+def _call(layer: MultiheadAttention, x: Any, memory: Any, padding: Any, mask: Any, is_causal: Any) -> Call:
+    """A call of an attention to `memory` whose weights nobody asks for."""
+    return Call(layer, x, memory, memory, padding, need_weights=False, attn_mask=mask, is_causal=is_causal)
+
+
 class TransformerEncoderLayer(_Layer):
     """Self-attention and a feed-forward block.
 
@@ -263,9 +268,7 @@ class TransformerEncoderLayer(_Layer):
 
     def calls(self, src, src_mask=None, src_key_padding_mask=None, is_causal=False):
         layer = self.attentions["self_attn"]
-        return {
-            "self_attn": Call(layer, src, src, src, src_key_padding_mask, False, src_mask, True, is_causal)
-        }
+        return {"self_attn": _call(layer, src, src, src_key_padding_mask, src_mask, is_causal)}
 
 
 class TransformerDecoderLayer(_Layer):
@@ -293,16 +296,8 @@ class TransformerDecoderLayer(_Layer):
     ):
         own, other = self.attentions["self_attn"], self.attentions["multihead_attn"]
         return {
-            "self_attn": Call(own, tgt, tgt, tgt, tgt_key_padding_mask, False, tgt_mask, True, tgt_is_causal),
-            "multihead_attn": Call(
-                other,
-                tgt,
-                memory,
-                memory,
-                memory_key_padding_mask,
-                False,
-                memory_mask,
-                True,
-                memory_is_causal,
+            "self_attn": _call(own, tgt, tgt, tgt_key_padding_mask, tgt_mask, tgt_is_causal),
+            "multihead_attn": _call(
+                other, tgt, memory, memory_key_padding_mask, memory_mask, memory_is_causal
             ),
         }

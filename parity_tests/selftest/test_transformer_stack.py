@@ -155,6 +155,16 @@ def test_training_and_evaluation_reach_every_layer():
     assert model.eval()(source, target).shape == target.shape
 
 
+@pytest.mark.parametrize(("batch_first", "axis"), [(False, 1), (True, 0)])
+def test_batches_of_source_and_target_must_agree(batch_first, axis):
+    model = Transformer(**SMALL, **COUNTS, batch_first=batch_first)
+    sizes = [3, 3, 4]
+    sizes[axis] = 2
+    source, target = drawn((3, 3, 4), sizes)
+    with pytest.raises(RuntimeError, match="batches of different size"):
+        model(source, target)
+
+
 def test_unknown_keys_and_other_norms_are_refused():
     stack = encoder()
     with pytest.raises(RuntimeError, match="not known"):
