@@ -155,6 +155,9 @@ class Carrier:
                 return new.__module__ == self.module and self.type(new, old)
             case staticmethod() | classmethod():
                 return self.pair(new.__func__, old.__func__)
+            case taps.Kernel() if new.inline != old.inline:
+                old.inline = new.inline
+                return True
             case property():
                 return self.pair(new.fget, old.fget)
             case tuple() | list() if len(new) == len(old):

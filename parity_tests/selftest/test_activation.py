@@ -12,6 +12,7 @@ from parity_tests.selftest.laws import finite_difference, fractions, within
 from refimpl import activation_formulas
 from refimpl.activation_bounds import _below, _rounds, logistic, product, sigmoid, softshrink, tanh_gradient
 from refimpl.activation_formulas import SELU_ALPHA, SELU_SCALE
+from refimpl.elementwise import Elementwise
 from refimpl.error_bounds import FLOATS, Bounded, Float, round_to, strictest
 from refimpl.taps import compiler_present
 
@@ -54,7 +55,7 @@ def test_worked_by_hand(call, expected):
 
 # layer -> its breakpoints, and what output and gradient (of an upstream gradient of 1) are there
 BREAKPOINTS = {
-    "ReLU": ([0.0], [0.0], [0.0]), "ReLU6": ([0.0, 6.0], [0.0, 6.0], [0.0, 0.0]),
+    "ReLU": ([0.0], [0.0], [0.0]), "ReLU6": ([0.0, 5.5, 6.0], [0.0, 5.5, 6.0], [0.0, 1.0, 0.0]),
     "Threshold": ([0.5], [-3.0], [0.0]), "Hardtanh": ([-0.75, 1.5], [-0.75, 1.5], [0.0, 0.0]),
     "Hardshrink": ([-0.25, 0.25], [0.0, 0.0], [0.0, 0.0]),
     "Softshrink": ([-0.25, 0.25], [0.0, 0.0], [0.0, 0.0]),
@@ -145,7 +146,7 @@ def test_functions_have_the_defaults_of_their_formulas():
 
 def test_readings_with_arguments_are_not_inlined():
     """numba refuses to."""
-    elementwise = refimpl.ELU.elementwise
+    elementwise = Elementwise("elu")
     assert elementwise._forward.inline == elementwise._gradient.inline == "never"
 
 

@@ -147,6 +147,7 @@ def test_readings_with_arguments_are_not_inlined():
     """numba refuses to."""
     from refimpl.loss_pointwise import _FORWARD, _SLOPES
 
+    assert reference.mse_loss(X, X) == 0
     assert {kernel.inline for kernel in (*_FORWARD.values(), *_SLOPES.values())} == {"never"}
 
 
@@ -488,7 +489,7 @@ def test_defaults_of_functions():
     assert reference.gaussian_nll_loss([0.0], [0.0], [0.0]) == 0.5 * math.log(1e-6)
     assert reference.hinge_embedding_loss([0.0], [-1]) == 1
     assert reference.margin_ranking_loss([0.0], [0.0], [1.0]) == 0
-    assert reference.cosine_embedding_loss([1.0, 0.0], [0.0, 1.0], -1) == 0
+    assert reference.cosine_embedding_loss([1.0, 0.0], [1.0, 0.0], -1) > 0.5
     assert reference.multi_margin_loss([[0.0, 0.0]], [0]) == 0.5
     triplet = reference.triplet_margin_loss(X, Y, Z)
     assert triplet == reference.triplet_margin_loss(X, Y, Z, 1.0, 2, 1e-6, False)

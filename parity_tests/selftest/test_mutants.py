@@ -273,3 +273,9 @@ def test_what_a_function_says_of_its_signature_is_carried_over():
     assert Carrier("refimpl.mutated").pair(new, old)
     assert inspect.signature(old) == inspect.signature(new)
     assert not Carrier("refimpl.mutated").pair(told(2), old)
+
+
+def test_whether_a_kernel_is_inlined_is_carried_over():
+    old, same, new = (Kernel(key_of, key_of, inline) for inline in (False, False, True))
+    assert not Carrier("refimpl.mutated").pair(same, old)
+    assert Carrier("refimpl.mutated").pair(new, old) and old.inline == new.inline
