@@ -266,12 +266,12 @@ class Tracked:
     def recurrent_gradient(self, g: Bounded, x: Bounded) -> Bounded:
         """One sum over all times; operation by operation a tensor of T is added at each time, the last
         first."""
-        if not self.each or len(g.value) < 2:
+        if not self.each:
             return self.weight_gradient(g, x)
         return self._accumulated([self._product(_transposed(g[t]), x[t]) for t in range(len(g.value))])
 
     def recurrent_bias_gradient(self, g: Bounded) -> Bounded:
-        if not self.each or len(g.value) < 2:
+        if not self.each:
             return self.bias_gradient(g)
         return self._accumulated([g[t].sum(axis=0) for t in range(len(g.value))])
 

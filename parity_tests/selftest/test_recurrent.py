@@ -8,9 +8,9 @@ import pytest
 
 from parity_tests.selftest.laws import finite_difference, within
 from refimpl import recurrent, recurrent_arithmetic
-from refimpl.error_bounds import strictest
+from refimpl.error_bounds import Bounded, strictest
 from refimpl.floats import outward
-from refimpl.recurrent_arithmetic import Tracked
+from refimpl.recurrent_arithmetic import Plain, Tracked
 from refimpl.taps import execution
 
 CELLS = (recurrent.RNNCell, recurrent.LSTMCell, recurrent.GRUCell)
@@ -288,6 +288,29 @@ def test_terms_of_a_gate_may_be_added_in_any_order(order):
     assert bound.value == 80 * float(products[0]) and biases_last.error < error <= bound.error
 
 
+def test_relu_is_certain_where_its_input_is():
+    """Inputs surely 0 or below, surely above, and either; where one may be 0 its gradient is either."""
+    contract = strictest("float32")
+    values, errors = [-0.5, -0.5, 0.0, 0.0, 0.5, 0.5, 2.0], [0.25, 0.5, 0.0, 0.5, 0.5, 0.25, 0.0]
+    input, ops = Bounded(np.array(values), np.array(errors), contract), Tracked(contract)
+    output = ops.relu(input)
+    assert output.value.tolist() == Plain().relu(input.value).tolist() == [0, 0, 0, 0, 0.5, 0.5, 2]
+    assert output.error.tolist() == [0, 0, 0, 0.5, 0.5, 0.25, 0]
+    upstream = Bounded(np.full(7, -3.0), np.full(7, 0.125), contract)
+    gradient, plain = ops.relu_gradient(upstream, input), Plain().relu_gradient(upstream.value, input.value)
+    assert gradient.value.tolist() == plain.tolist() == [0, 0, 0, 0, -3, -3, -3]
+    assert gradient.error.tolist() == [0, 3.125, 0, 3.125, 3.125, 0.125, 0.125]
+
+
+def test_a_sum_with_0_is_stored_already():
+    contract = strictest("float16")
+    ops, zero = Tracked(contract), contract.exact(np.zeros(2))
+    other = Bounded(np.array([1.0, 0.0]), np.array([2.0**-20, 2.0**-30]), contract)
+    for total in (ops.total(zero, other), ops.total(other, zero)):
+        assert total.value.tolist() == [1, 0] and total.error.tolist() == other.error.tolist()
+    assert (ops.total(other, other).error > 2 * other.error).all()
+
+
 def test_its_own_arithmetic_is_charged_by_the_terms_of_its_sums():
     assert recurrent_arithmetic._outward(3.0) == outward(3.0, 32)
     assert recurrent_arithmetic._outward(3.0, 5) == outward(3.0, 37)
@@ -311,12 +334,40 @@ def test_a_gate_without_a_hidden_state_is_off_by_what_its_input_is():
         (recurrent.LSTM, {"proj_size": 2}, ValueError),
         (recurrent.GRU, {"num_layers": 0}, ValueError),
         (recurrent.GRU, {"dropout": 1.5}, ValueError),
+        (recurrent.GRU, {"dropout": -0.5}, ValueError),
+        (recurrent.GRU, {"dropout": True}, ValueError),
+        (recurrent.GRU, {"dropout": "0.5"}, ValueError),
+        (recurrent.GRU, {"num_layers": 1.0}, TypeError),
+        (recurrent.GRU, {"batch_first": 0}, TypeError),
+        (recurrent.LSTM, {"proj_size": -1}, ValueError),
         (recurrent.GRU, {"bias": 1}, TypeError),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(kind, arguments, exception):
     with pytest.raises(exception):
         kind(3, 2, **arguments)
+
+
+@pytest.mark.parametrize("lengths", [(0, 3), (1, 4), (3,), (1, 2, 3), ((1, 2),)], ids=str)
+def test_lengths_that_cannot_be_are_refused(lengths):
+    with pytest.raises(RuntimeError, match="lengths"):
+        recurrent.GRU(3, 2)(np.zeros((3, 2, 3)), None, lengths)
+
+
+@pytest.mark.parametrize(
+    ("hx", "exception"),
+    [
+        (np.zeros((2, 2)), TypeError),
+        ((np.zeros((2, 2)),), RuntimeError),
+        ((np.zeros((2, 2)),) * 3, RuntimeError),
+        ((np.zeros((2, 2)), np.zeros((2, 3))), RuntimeError),
+        ((np.zeros((2, 2)), np.zeros((1, 2, 2))), ValueError),
+        ((np.zeros((2, 2)), np.zeros(())), ValueError),
+    ],
+)
+def test_states_that_cannot_be_are_refused(hx, exception):
+    with pytest.raises(exception, match="LSTMCell"):
+        recurrent.LSTMCell(3, 2)(np.zeros((2, 3)), hx)
 
 
 def test_every_class_says_where_it_comes_from():
