@@ -117,7 +117,7 @@ class Dropping:
     def _run(self, values: np.ndarray, factor: float, shift: float, dropped: float) -> np.ndarray:
         geometry = Geometry(math.prod(self.units), math.prod(values.shape[len(self.units) :]))
         output = np.zeros(geometry, dtype=values.dtype)
-        kept = np.array(self.kept, dtype=np.int64).reshape(-1)
+        kept = np.array(self.kept, dtype=np.int64).ravel()
         constants = (np.array([number]) for number in (factor, shift, dropped))
         _keep_or_drop((output, values.reshape(geometry), kept, *constants), geometry, values.size)
         return output.reshape(values.shape)

@@ -77,6 +77,8 @@ def test_what_is_certain(name, rng):
         same_bits(forward(x, **arguments), x)
         same_bits(backward(up, x, **arguments)[0], up)
     assert not forward(x, 1.0, True).any() and not backward(up, x, 1.0, True)[0].any()
+    for p, training in ((0.4, False), (0.0, True), (1.0, True)):
+        assert reference.Dropping(name, x, p, training).kept is None
 
 
 @pytest.mark.parametrize("name", NAMES)

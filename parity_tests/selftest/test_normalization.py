@@ -1,5 +1,6 @@
 """The reference of batch normalization against hand values, exact arithmetic, laws and finite differences."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import UNIT, finite_difference, within
 from refimpl.error_bounds import statistics, strictest
-from refimpl.normalization import Geometry, elements
+from refimpl.normalization import FOLDED, INTERMEDIATES, STORED, Geometry, _elementwise, elements
 
 SHAPES = {1: (4, 3, 6), 2: (3, 3, 2, 5), 3: (2, 3, 2, 1, 5)}
 
@@ -243,6 +244,37 @@ def test_evaluation_changes_no_statistics_and_counts_no_batch():
     bare = refimpl.BatchNorm1d(3, track_running_stats=False)
     assert set(bare.bounded(strictest("float64"), (x,), (x,))) == {
         "output", "grad_input", "grad_weight", "grad_bias"}
+
+
+def test_the_bound_of_an_empty_batch_leaves_the_statistics_as_they_are():
+    layer, x = refimpl.BatchNorm1d(3), np.zeros((0, 3, 4))
+    result = layer.bounded(strictest("float32"), (x,), (x,))
+    for name, before in (("running_mean", 0), ("running_var", 1)):
+        assert (result[name].value == before).all() and (result[name].error == 0).all()
+
+
+def test_what_is_stored_before_it_is_used():
+    """Channels of 1 and -1, variance + eps 5/4: 1 / sqrt(5/4) in bfloat16 is off by up to 2^-9."""
+    x, strict = np.array([[1.0], [-1], [1], [-1]]), strictest("bfloat16")
+    folded, stored = replace(strict, algorithm=FOLDED), replace(strict, algorithm=STORED)
+    layer = refimpl.BatchNorm1d(1, eps=0.25)
+    narrow, wide = (layer.bounded(contract, (x,), (x,))["output"].error for contract in (folded, stored))
+    assert (wide >= narrow + 2.0**-9).all()
+    layer.eval()  # there the inverse is not the batch's
+    narrow, wide = (layer.bounded(contract, (x,), (x,))["output"].error for contract in (folded, stored))
+    assert (wide == narrow).all()
+
+
+def test_elementwise_operands_are_stored_where_they_were_computed():
+    strict = strictest("float16")
+    intermediates, exact = replace(strict, algorithm=INTERMEDIATES), np.array([1.0, 0.7])
+    computed = replace(intermediates.exact(exact), error=np.array([0.0, 2.0**-20]))
+    assert (_elementwise(computed).error == computed.store().error).all() and computed.store().error.all()
+    assert not _elementwise(intermediates.exact(exact)).error.any()
+    for operand in (computed, intermediates.exact(exact)):
+        assert _elementwise(operand).contract.accumulate == "float16"
+    other = replace(computed, contract=strict)
+    assert _elementwise(other) is other
 
 
 def test_nan_stays_in_its_channel():
