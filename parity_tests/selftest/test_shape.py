@@ -51,6 +51,17 @@ def test_unflatten_of_torchs_documentation(sizes):
     assert layer(np.zeros((2, 50))).shape == (2, 2, 5, 5)
 
 
+@pytest.mark.parametrize(("sizes", "shape"), [((1, -1), (2, 1, 3)), ((-1,), (2, 3)), ((-1, 3), (2, 1, 3))])
+def test_the_size_left_open_is_what_the_others_leave(sizes, shape):
+    assert Unflatten(1, sizes)(np.zeros((2, 3))).shape == shape
+
+
+@pytest.mark.parametrize("sizes", [6, {2, 3}, "23", (2, 1.5), [2, None]])
+def test_sizes_that_are_no_tuple_of_ints_are_refused(sizes):
+    with pytest.raises(TypeError, match="needed is a tuple of ints"):
+        Unflatten(1, sizes)
+
+
 def test_unflatten_is_the_inverse_of_flatten(rng):
     x = rng.standard_normal((2, 3, 4, 5))
     same_bits(Unflatten(1, (3, 4))(Flatten(1, 2)(x)), x)
