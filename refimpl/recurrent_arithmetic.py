@@ -98,16 +98,16 @@ class Plain:
     recurrent_bias_gradient = bias_gradient
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sum(Bounded):
     """A sum of products, with what says how far off a longer sum is that it is part of.
 
     inherited  the part of its error that the operands brought along     size  sum of the terms' magnitudes
     terms      how many roundings a term can get"""
 
-    inherited: Any = 0.0
-    size: Any = 0.0
-    terms: Any = 0
+    inherited: Any
+    size: Any
+    terms: Any
 
     def _map(self, move: Callable) -> Sum:
         names = ("value", "error", "inherited", "size", "terms")

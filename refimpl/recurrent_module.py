@@ -27,7 +27,6 @@ class Recurrent(Module):
 
     algorithms = (STORED,)
     cell: Any
-    num_layers = 1
 
     def _weights(self, ops: Any) -> list[list[Weights]]:
         raise NotImplementedError

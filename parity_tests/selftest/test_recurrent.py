@@ -9,8 +9,8 @@ import pytest
 from parity_tests.selftest.laws import finite_difference, within
 from refimpl import recurrent, recurrent_arithmetic
 from refimpl.error_bounds import Bounded, strictest
-from refimpl.floats import outward
-from refimpl.recurrent_arithmetic import Plain, Tracked
+from refimpl.floats import gamma, outward
+from refimpl.recurrent_arithmetic import Plain, Sum, Tracked
 from refimpl.taps import execution
 
 CELLS = (recurrent.RNNCell, recurrent.LSTMCell, recurrent.GRUCell)
@@ -309,6 +309,32 @@ def test_a_sum_with_0_is_stored_already():
     for total in (ops.total(zero, other), ops.total(other, zero)):
         assert total.value.tolist() == [1, 0] and total.error.tolist() == other.error.tolist()
     assert (ops.total(other, other).error > 2 * other.error).all()
+
+
+def test_the_bound_of_a_gate_is_that_of_the_worst_order_of_its_terms():
+    """Both sums at once, the second term by term onto the first, and the other way round: each the worst of
+    one column; where nothing but the smallest numbers is left, too."""
+    contract = strictest("float32")
+    u, eta = contract.u, contract.eta
+    columns = {
+        "value": ([3.0, 3.0, 2.0, 0.0, 0.0, 0.0], [-2.0, 2.0, -3.0, 0.0, 0.0, 0.0]),
+        "error": ([0.0, 0.5, 0.0, 0.0, 40 * eta, 0.0], [0.0, 0.0, 0.5, 0.0, 0.0, 40 * eta]),
+        "inherited": ([2.0**-30, 2.0**-30, 2.0**-9, 0, 0, 0], [2.0**-31, 2.0**-8, 2.0**-31, 0, 0, 0]),
+        "size": ([4.0, 4.0, 5.0, 1e-300, 1e-300, 1e-300], [6.0, 7.0, 6.0, 1e-300, 1e-300, 1e-300]),
+        "terms": ([3, 3, 4, 3, 3, 3], [5, 6, 5, 5, 5, 5]),
+    }
+    one, two = (
+        Sum(contract=contract, **{name: np.array(both[i]) for name, both in columns.items()}) for i in (0, 1)
+    )
+    terms, size = one.terms + two.terms + 1, one.size + two.size
+    orders = [one.inherited + two.inherited + gamma(terms, u) * size + terms * eta]
+    for first, more in ((one, two), (two, one)):
+        onto = gamma(more.terms + 1, u) * (np.abs(first.value) + first.error + more.size) + more.terms * eta
+        orders.append(first.error + more.inherited + onto)
+    assert np.argmax(orders, axis=0).tolist() == [0, 1, 2, 0, 1, 2]
+    gate = Tracked(contract).gates(one, two)
+    assert gate.value.tolist() == (one.value + two.value).tolist()
+    assert gate.error.tolist() == outward(np.max(orders, axis=0), 32).tolist()
 
 
 def test_its_own_arithmetic_is_charged_by_the_terms_of_its_sums():
