@@ -18,7 +18,7 @@ _ANTIALIAS = Constraint(
 
 
 def _corners() -> tuple[Corner, ...]:
-    few = ("float32", "bfloat16")
+    few, wide = ("float32", "bfloat16"), ("float64", "float32")
     return (
         # size is floor(119.99999999999999)
         corner("ratio_of_sizes", (1, 2, 88), scale_factor=120 / 88),
@@ -39,6 +39,16 @@ def _corners() -> tuple[Corner, ...]:
         corner("two_to_257", (1, 2, 2), size=257),
         corner("one_pixel_to_many", (2, 3, 1, 1), size=(3, 4), mode="bicubic"),
         corner("many_pixels_to_one", (2, 3, 5, 7), size=1, mode="bilinear", align_corners=True),
+        corner("to_two_corners", (1, 2, 5, 7), wide, size=2, mode="bicubic", align_corners=True),
+        corner(
+            "antialias_to_one_corner",
+            (1, 2, 5, 7),
+            wide,
+            size=1,
+            mode="bicubic",
+            align_corners=True,
+            antialias=True,
+        ),
         corner("large_reduction", (1, 2, 64, 50), size=(3, 2), mode="bicubic", antialias=True),
         corner("large_reduction_bilinear", (1, 2, 64, 50), size=(3, 2), mode="bilinear", antialias=True),
         corner("nearest_beyond_65536", (1, 1, 70_001), few, size=70_003),
