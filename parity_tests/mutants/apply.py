@@ -152,7 +152,7 @@ class Carrier:
             case types.FunctionType():
                 return self.function(new, old)
             case type():
-                return new.__module__ == self.module and self.type(new, old)
+                return new.__module__.startswith(OURS) and self.type(new, old)
             case staticmethod() | classmethod():
                 return self.pair(new.__func__, old.__func__)
             case taps.Kernel() if new.inline != old.inline:

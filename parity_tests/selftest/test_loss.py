@@ -357,6 +357,14 @@ def test_alignments_of_what_is_no_number(time, place):
     layer.bounded(strictest("float64"), given, (np.ones(1),))  # raises where it has other values
 
 
+def test_a_blank_that_no_path_has_time_for_may_be_no_number():
+    log_probs = np.full((2, 1, 3), -math.log(3))
+    log_probs[0, 0, 0] = np.nan
+    layer = reference.CTCLoss(reduction="sum")
+    near(layer(log_probs, np.array([[1, 2]]), [2], [2]), 2 * math.log(3))
+    near(layer.backward(1.0)[0][[0, 1], 0, [1, 2]], [-1, -1])
+
+
 def test_alignments_refuse_what_does_not_fit():
     log_probs, padded = np.zeros((4, 2, 3)), np.array([[1, 2], [2, 0]])
     good = {"log_probs": log_probs, "targets": padded, "input_lengths": [4, 4], "target_lengths": [2, 1]}
