@@ -129,7 +129,7 @@ class Stack(NamedTuple):
                 outputs.append(output)
                 last.append(state)
                 passes.append(done)
-            output = outputs[0] if len(outputs) == 1 else self.ops.join(outputs)
+            output = self.ops.join(outputs)
             input = self._between(output, layer < len(self.weights) - 1)
         return input, tuple(self.ops.stack(state) for state in zip(*last, strict=True)), passes
 

@@ -337,6 +337,36 @@ def test_the_bound_of_a_gate_is_that_of_the_worst_order_of_its_terms():
     assert gate.error.tolist() == outward(np.max(orders, axis=0), 32).tolist()
 
 
+def test_a_blend_charges_the_rounding_of_what_rounding_made_larger():
+    """Just below 2 numbers are half as far apart as what their own roundings bring them to."""
+    contract, below = strictest("float32"), 2.0 - 2.0**-52
+    zero, number = (contract.exact(np.array([x])) for x in (0.0, below))
+
+    def rounding(size):
+        return contract.rounding(outward(np.array([size]), 32)).item()
+
+    own = rounding(1.0) * below
+    rest = Tracked(contract).rest(zero, number)
+    assert rest.error.tolist() == [outward(own + rounding(below + own), 32)]
+    own = own + rounding(below + own) + rounding(0.0)
+    blend = Tracked(contract).blend(zero, number, zero)
+    assert blend.error.tolist() == [outward(own + rounding(below + own), 32)]
+    assert rest.value.tolist() == blend.value.tolist() == [below]
+
+
+def test_what_is_surely_0_stays_0():
+    contract = strictest("float32")
+    ops, zero, gate = Tracked(contract), contract.exact(np.zeros(1)), contract.exact(np.array([0.3]))
+    for result in (ops.blend(gate, zero, zero), ops.rest(gate, zero), ops.slope(zero)):
+        assert result.value.tolist() == result.error.tolist() == [0]
+
+
+def test_a_bias_hands_its_error_on():
+    contract = strictest("float32")
+    one, bias = contract.exact(np.ones((1, 1))), Bounded(np.ones(1), np.full(1, 0.25), contract)
+    assert Tracked(contract).affine(one, one, bias, "").inherited.tolist() == [[outward(0.25, 33)]]
+
+
 def test_its_own_arithmetic_is_charged_by_the_terms_of_its_sums():
     assert recurrent_arithmetic._outward(3.0) == outward(3.0, 32)
     assert recurrent_arithmetic._outward(3.0, 5) == outward(3.0, 37)
