@@ -70,7 +70,7 @@ def powers(arrays, scalars, r, d):
         if size != size or (size > total[r] if p > 0 else size < total[r]):
             total[r] = size
     else:
-        total[r] += size if p == 1 else size * size if p == 2 else power(size, p)
+        total[r] += size * size if p == 2 else power(size, p)
 
 
 def ties(arrays, scalars, r, d):
@@ -85,8 +85,6 @@ def norm_gradient(arrays, scalars, r, d):
     gap = x1[r, d] - x2[r, d] + eps
     if p == 1:
         slope = sign(gap)
-    elif p == 2:
-        slope = 0.0 if norm[r] == 0 else gap / norm[r]
     elif math.isinf(p):
         slope = sign(gap) / count[r] if abs(gap) == norm[r] else 0.0
     elif p < 1:
@@ -170,7 +168,7 @@ class Cosine(Vectors):
     def slopes(self, upstream: np.ndarray) -> tuple:
         dot, *squares = self._sums()
         sizes = [self._size(square) for square in squares]
-        along = upstream.reshape(-1) / (sizes[0] * sizes[1])
+        along = upstream.ravel() / (sizes[0] * sizes[1])
         across = [np.where(np.sqrt(square) < self.eps, 0.0, along * dot / square) for square in squares]
         gradients = np.zeros_like(self.x1), np.zeros_like(self.x2)
         _cosine_gradient((*gradients, along, *across, self.x1, self.x2), (), self.x1.size)
@@ -188,18 +186,18 @@ class Cosine(Vectors):
         """The quotient of the sums, or the sum of the products of unit vectors."""
         dot, _, (size1, size2) = self._bounded_sums(contract)
         x1, x2 = self._operands(contract)
-        units = x1 / size1.reshape(-1, 1) * (x2 / size2.reshape(-1, 1))
+        units = x1 / size1[:, None] * (x2 / size2[:, None])
         return either(dot / (size1 * size2), units.sum(1)).reshape(self.shape)
 
     def bounded_slopes(self, upstream: Bounded) -> tuple:
         dot, squares, sizes = self._bounded_sums(upstream.contract)
-        along = upstream.reshape(-1) / (sizes[0] * sizes[1])
+        along = upstream.reshape(len(self.x1)) / (sizes[0] * sizes[1])
         operands, results = self._operands(upstream.contract), []
         for i, given in enumerate(self.given):
             root = squares[i].sqrt()
             across = along * dot / squares[i]
             across = branch(root.value < self.eps, root - self.eps, zero(across), across)
-            gradient = sum_of(along.reshape(-1, 1) * operands[1 - i], -(across.reshape(-1, 1) * operands[i]))
+            gradient = sum_of(along[:, None] * operands[1 - i], -(across[:, None] * operands[i]))
             results.append(self._back(gradient, given))
         return tuple(results)
 
@@ -236,14 +234,14 @@ class Distance(Vectors):
         p = self.scalars[0]
         if p == 2:
             total = np.sqrt(total)
-        elif p not in (0, 1) and not math.isinf(p):
+        elif p != 0 and not math.isinf(p):
             total = np.array([power(value, 1 / p) for value in total])
         return total.reshape(self.shape)
 
     def slopes(self, upstream: np.ndarray) -> tuple:
-        norm, count, gradient = self.losses().reshape(-1), np.zeros(len(self.x1)), np.zeros_like(self.x1)
+        norm, count, gradient = self.losses().ravel(), np.zeros(len(self.x1)), np.zeros_like(self.x1)
         _ties((count, norm, self.x1, self.x2), self.scalars, self.x1.size)
-        upstream = np.array(upstream.reshape(-1))
+        upstream = np.array(upstream.ravel())
         _norm_gradient((gradient, upstream, norm, count, self.x1, self.x2), self.scalars, self.x1.size)
         return self._back(gradient, self.given[0]), self._back(-gradient, self.given[1])
 
@@ -271,8 +269,9 @@ class Distance(Vectors):
         contract, p = upstream.contract, self.scalars[0]
         if p == 0:
             return None, None  # a constant
-        gap, upstream = self._gap(contract), spread(upstream.reshape(-1, 1), self.x1.shape)
-        norm = self.bounded_losses(contract).reshape(-1, 1)
+        column = (len(self.x1), 1)
+        gap, upstream = self._gap(contract), spread(upstream.reshape(*column), self.x1.shape)
+        norm = self.bounded_losses(contract).reshape(*column)
         norm = spread(norm.store() if self.stores else norm, self.x1.shape)
         gradient = (
             upstream * self._bounded_slope(gap, norm)
@@ -302,7 +301,8 @@ class Distance(Vectors):
         chosen = reach == reach.max(axis=1, keepdims=True)
         count = chosen.sum(axis=1, keepdims=True)
         share = signed(
-            upstream * (1.0 / upstream.contract.exact(np.maximum(count, 1.0) * np.ones(size.value.shape))),
+            upstream
+            * (1.0 / upstream.contract.exact(np.broadcast_to(np.maximum(count, 1.0), size.value.shape))),
             gap,
         )
         open_choice = (near.sum(axis=1, keepdims=True) > count) | (

@@ -54,7 +54,7 @@ class Elementwise:
         input = float_array(input)
         output = zeros_like_kind(input.shape, input)
         with np.errstate(all="ignore"):
-            self._forward((output.reshape(-1), input.reshape(-1)), self._checked(scalars), input.size)
+            self._forward((output.ravel(), input.ravel()), self._checked(scalars), input.size)
         return output
 
     def gradient(self, grad_output: Any, input: Any, scalars: tuple) -> np.ndarray:
@@ -62,13 +62,13 @@ class Elementwise:
         if grad_output.shape != input.shape:
             raise RuntimeError(f"{self.name}: grad_output is {grad_output.shape}; needed is {input.shape}")
         grad_input = zeros_like_kind(input.shape, input, grad_output)
-        arrays = tuple(array.reshape(-1) for array in (grad_output, input, grad_input))
+        arrays = tuple(array.ravel() for array in (grad_output, input, grad_input))
         with np.errstate(all="ignore"):
             self._gradient(arrays, self._checked(scalars), input.size)
         return grad_input
 
     def bounded(
-        self, contract: Contract, input: Any, grad_output: Any, scalars: tuple, inplace: bool = False
+        self, contract: Contract, input: Any, grad_output: Any, scalars: tuple, inplace: bool
     ) -> dict[str, Bounded]:
         """Output and input gradient; a result without a bound copies an operand or a scalar argument."""
         x, g = contract.exact(input), contract.exact(grad_output)

@@ -21,12 +21,15 @@ from refimpl.distance import (
     pairwise_distance,
     pairwise_distance_backward,
     power,
+    powers,
 )
 from refimpl.error_bounds import Contract, strictest
 from refimpl.loss_bounds import branch, difference, signed, spread, sum_of
 
 CONTRACTS = pytest.mark.parametrize(
-    "contract", [strictest("float32"), strictest("float64"), Contract("float16", "float16")], ids=str
+    "contract",
+    [strictest("float32"), strictest("float64"), strictest("float16"), Contract("float16", "float16")],
+    ids=lambda contract: f"{contract.store}: {contract}",
 )
 
 
@@ -106,6 +109,15 @@ def test_distances_of_nothing_and_of_equal_vectors():
         same(slopes, [[0.0, 1.0]])
 
 
+def test_squares_are_products():
+    """Each is rounded once, as x x is; a library's power may be off by more."""
+    rows = np.array([[3.7529595021799986, 3.963117857672733, 3.670728948954113, 1.8035229593039284]])
+    for c, size in enumerate(rows[0].tolist()):
+        total = np.zeros(1)
+        powers((total, rows, 0 * rows), (2.0, 0.0), 0, c)
+        assert total[0] == size * size
+
+
 def test_numbers_that_are_not_finite():
     rows = np.array([[math.nan, 5.0], [5.0, math.nan], [math.inf, 1.0]])
     for p, last in (
@@ -125,6 +137,7 @@ def test_sizes_and_axes_of_distances():
     assert pairwise_distance(np.ones((2, 1, 4)), np.ones((3, 1)), keepdim=True).shape == (2, 3, 1)
     assert pairwise_distance(3.0, 1.0, eps=0.0) == 2.0  # numbers are vectors of one component
     same(pairwise_distance([3.0, 1.0], 1.0, eps=0.0), 2.0)
+    same(pairwise_distance(3.0, 3.0), 1e-6)
     first, second = pairwise_distance_backward(
         np.ones((2, 3)), np.full((2, 1, 4), 3.0), np.ones((3, 1)), 1.0, 0.0
     )
@@ -240,6 +253,10 @@ B[0], B[1, 2], B[2, :2] = A[0], A[1, 2], A[2, :2] + 0.5
 UP = RNG.uniform(-2, 2, 6)
 
 
+def within(value, error):
+    return Bounded(value, error, strictest("float32"))
+
+
 def of(contract, array):
     return contract.exact(array)
 
@@ -277,12 +294,40 @@ def norm_of(gap, p, contract):
     return (gap * gap).sum(1).sqrt() if p == 2 else bounded_power(bounded_power(gap, p).sum(1), 1 / p)
 
 
+def test_bounds_where_a_norm_is_eps():
+    """Rounding decides whether it is below: the slope may be that of a constant as well as its own."""
+    call, contract, x = (
+        Cosine("c", np.array([[3.0, 4.0]]), np.ones((1, 2)), 1, 5.0),
+        strictest("float32"),
+        np.ones(1),
+    )
+    root = (contract.exact([[9.0, 16.0]])).sum(1).sqrt()
+    assert root.value == 5.0 and root.error > 0
+    found, _ = call.bounded_slopes(contract.exact(x))
+    same(found.value, call.slopes(x)[0])
+    constant = np.ones((1, 2)) / 25.0  # the other norm is below eps as well
+    assert (np.abs(found.value - constant) > 0.01).all() and (
+        np.abs(found.value - constant) <= found.error
+    ).all()
+
+
+@CONTRACTS
+@pytest.mark.parametrize("p", [1.0, 2.0, 0.5, math.inf])
+def test_bounds_of_gradients_have_the_shapes_of_what_was_given(contract, p):
+    up = contract.exact(np.ones((2, 3)))
+    for first, second in (((2, 1, 4), (3, 1)), ((3, 4), (2, 1, 1)), ((4,), (2, 3, 4))):
+        call = Distance("d", np.full(first, 3.0), np.ones(second), p, 0.1)
+        assert [slope.value.shape for slope in call.bounded_slopes(up)] == [first, second]
+
+
 @CONTRACTS
 @pytest.mark.parametrize("stores", [True, False])
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, 1.5, 0.5, -1.0])
-def test_bounds_of_distances(contract, p, stores):
-    call = Distance("d", A, B, p, 0.1, stores=stores)
-    gap = difference(of(contract, A), of(contract, B)) + 0.1
+@pytest.mark.parametrize("eps", [0.1, 0.0])
+@np.errstate(all="ignore")
+def test_bounds_of_distances(contract, p, stores, eps):
+    call = Distance("d", A, B, p, eps, stores=stores)
+    gap = difference(of(contract, A), of(contract, B)) + eps
     norm = norm_of(abs(gap), p, contract)
     same_bounds(call.bounded_losses(contract), norm)
     norm = norm.store() if stores else norm
@@ -359,6 +404,43 @@ def check_shared(contract, p, x, eps):
             elif not chosen[r, c]:
                 error = 0.0
             assert first.error[r, c] == error
+
+
+GAP = np.array([[1, 0.5, -0.25], [2, -2, 1], [2, -2, 1], [2, 1, 1], [2, -2, 0.5], [math.nan, 1, 2]])
+GAP_ERROR = np.array([[0.25, 0.25, 0], [0.5, 0.5, 0], [0, 0, 0], [0.25, 0, 0], [0.5, 0, 0], [0, 0.5, 0.5]])
+# What may be the largest in each row, and whether rounding decides.
+NEAR = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=bool)
+OPEN = np.array([[True], [True], [False], [False], [True], [False]])
+
+
+@CONTRACTS
+@pytest.mark.parametrize("p", [math.inf, -math.inf])
+def test_who_shares_the_gradient_of_an_infinite_norm(contract, p):
+    """An interval that only touches the largest one's may be the largest as well."""
+    # 4 - |v| has its smallest where |v| is largest
+    gap = Bounded(GAP if p > 0 else np.copysign(4 - np.abs(GAP), GAP), GAP_ERROR, contract)
+    up = contract.exact(np.array([[2.0], [3.0], [-4.0], [5.0], [0.0], [6.0]]) * np.ones(3))
+    count = np.array([[1], [2], [2], [1], [2], [1]])
+    found = Distance("d", np.ones((6, 3)), np.ones((6, 3)), p, 0.25)._shared(up, gap)
+    share = signed(up * (1.0 / contract.exact(count * np.ones((6, 3)))), gap)
+    chosen = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]], dtype=bool)
+    same(found.value, np.where(chosen, share.value, 0.0))
+    unsure = np.where(NEAR & OPEN, 2 * np.abs(up.value) + share.error, 0.0)
+    same(found.error, np.where(NEAR & ~OPEN, share.error, unsure))
+
+
+def test_an_infinite_norm_is_as_unsure_as_its_farther_end(monkeypatch):
+    for p, value, error, norm, apart in (
+        (math.inf, [3.0, 2.5], [0.0, 1.0], 3.0, 0.5),
+        (math.inf, [3.0, 2.5], [0.25, 0.0], 3.0, 0.25),
+        (-math.inf, [3.0, 3.5], [0.0, 1.0], 3.0, 0.5),
+        (-math.inf, [3.0, 3.5], [0.25, 0.0], 3.0, 0.25),
+    ):
+        call = Distance("d", np.ones((1, 2)), np.ones((1, 2)), p, 0.0)
+        gap = within(np.array([value]), np.array([error]))
+        monkeypatch.setattr(call, "_gap", lambda contract, gap=gap: gap)
+        found = call.bounded_losses(gap.contract)
+        assert (found.value.tolist(), found.error.tolist()) == ([norm], [apart])
 
 
 @CONTRACTS
