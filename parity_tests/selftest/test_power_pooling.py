@@ -52,6 +52,17 @@ def test_limits_pass_signs_on():
         assert not found["output"].bitwise and not found["grad_input"].bitwise
 
 
+@pytest.mark.parametrize("p", [2, INF])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_layers_call_their_functions(rank, p):
+    rng = np.random.default_rng(11)
+    x, arguments = rng.uniform(0.1, 2.0, (2, 1, *(5, 3, 4)[:rank])), (p, 2, 1, True)
+    layer = getattr(window, f"LPPool{rank}d")(*arguments)
+    output = getattr(window, f"lp_pool{rank}d")(x, *arguments)
+    back = getattr(window, f"lp_pool{rank}d_backward")(output, x, *arguments)[0]
+    assert (layer(x) == output).all() and (layer.backward(output) == back).all()
+
+
 # Steps of the bounds.
 
 
