@@ -10,7 +10,8 @@ import pytest
 import refimpl
 from parity_tests.selftest.laws import UNIT, finite_difference, within
 from refimpl import row_norm
-from refimpl.error_bounds import round_to, strictest
+from refimpl.error_bounds import Bounded, round_to, strictest
+from refimpl.floats import outward
 from refimpl.group_norm import (
     CrossMapLRN2d,
     GroupNorm,
@@ -32,6 +33,7 @@ from refimpl.group_norm import (
     rms_norm,
     rms_norm_backward,
 )
+from refimpl.local_response_norm import _power
 
 PLANE = (2, 6, 2, 3)
 
@@ -161,8 +163,11 @@ def test_an_empty_batch_leaves_the_statistics():
 
 def test_samples_without_elements_leave_the_statistics():
     layer = InstanceNorm2d(3, track_running_stats=True)
-    assert layer(np.zeros((2, 3, 0, 5))).shape == (2, 3, 0, 5)
+    nothing = np.zeros((2, 3, 0, 5))
+    assert layer(nothing).shape == (2, 3, 0, 5)
     assert (layer.running_mean == 0).all() and (layer.running_var == 1).all()
+    bounds = layer.bounded(strictest("float32"), (nothing,), (nothing,))
+    assert bounds["running_mean"].error.tolist() == bounds["running_var"].error.tolist() == [0, 0, 0]
 
 
 def test_no_features_are_a_size():
@@ -279,6 +284,7 @@ def test_sums_of_each_sample_may_be_stored_under_stored_statistics(groups):
 REJECTED = [
     (RuntimeError, group_norm, {"input": np.ones(4), "num_groups": 2}),
     (RuntimeError, group_norm, {"input": np.ones((3, 5)), "num_groups": 2}),
+    (RuntimeError, group_norm, {"input": np.ones((3, 4)), "num_groups": 0}),
     (RuntimeError, group_norm, {"input": np.ones((3, 4)), "num_groups": 2, "weight": np.ones(2)}),
     (ValueError, group_norm, {"input": np.ones((1, 4)), "num_groups": 4}),
     (RuntimeError, layer_norm, {"input": np.ones((3, 4)), "normalized_shape": ()}),
@@ -286,6 +292,7 @@ REJECTED = [
     (RuntimeError, layer_norm, {"input": np.ones((3, 4)), "normalized_shape": (4,), "bias": np.ones(3)}),
     (ValueError, rms_norm, {"input": np.ones(4), "normalized_shape": (3, 4)}),
     (ValueError, instance_norm, {"input": np.ones((2, 3, 1))}),
+    (RuntimeError, instance_norm, {"input": np.ones((2, 3))}),
     (RuntimeError, instance_norm, {"input": np.ones((2, 3, 2)), "use_input_stats": False}),
     (RuntimeError, instance_norm, {"input": np.ones((2, 3, 2)), "weight": np.ones(2)}),
     (ValueError, local_response_norm, {"input": np.ones((2, 3)), "size": 2}),
@@ -302,10 +309,18 @@ def test_rejections(exception, function, arguments):
         function(**arguments)
 
 
+@pytest.mark.parametrize("layer", [LayerNorm, RMSNorm])
+@pytest.mark.parametrize("shape", [None, 2.0, (2, 3.0), ("2",)], ids=str)
+def test_a_normalized_shape_is_of_ints(layer, shape):
+    with pytest.raises(TypeError, match="normalized_shape is"):
+        layer(shape)
+
+
 @pytest.mark.parametrize("layer", [InstanceNorm1d, InstanceNorm2d, InstanceNorm3d])
 @pytest.mark.parametrize("num_features", [True, 2.0, None])
 def test_a_number_of_features_is_an_int(layer, num_features):
-    with pytest.raises(TypeError):
+    assert layer(num_features).num_features is num_features  # nothing is made of it
+    with pytest.raises(TypeError, match="num_features is"):
         layer(num_features, affine=True)
 
 
@@ -348,3 +363,24 @@ def test_an_exponent_that_float32_does_not_hold_is_rounded():
     bound = LocalResponseNorm(1, 1.0, 0.7, 1.0).bounded(strictest("float32"), (x,), (np.ones((1, 1, 1)),))
     error = np.abs(x / base ** np.float32(0.7) - bound["output"].value)
     assert 6 * 2.0**-23 * bound["output"].value < error <= bound["output"].error
+
+
+def test_a_rounded_exponent_moves_a_power_by_its_logarithm():
+    """That of the interval's end which is farther from 1; a base of 0 has a power of 0 whatever it is."""
+    contract = strictest("float32")
+    base = Bounded(np.array([4.0, 0.25, 0.75, 0.0]), np.array([1.0, 0.125, 0.25, 0.0]), contract)
+    power = base.apply(lambda b: b**0.1, contract.library("pow"))
+    logarithm = np.abs(np.log(np.array([5.0, 0.125, 0.5, 1.0])))
+    moved = (power.value + power.error) * np.expm1(abs(float(np.float32(0.1)) - 0.1) * logarithm)
+    expected = outward(power.error + moved)
+    expected[3] = power.error[3]
+    assert _power(base, 0.1).error.tolist() == expected.tolist()
+    root = base.apply(lambda b: b**0.5, contract.library("pow"))
+    assert _power(base, 0.5).error.tolist() == root.error.tolist()
+
+
+def test_no_channels_have_no_neighbours():
+    nothing = np.zeros((2, 0, 3))
+    assert local_response_norm(nothing, 2).shape == nothing.shape
+    bounds = LocalResponseNorm(2).bounded(strictest("float32"), (nothing,), (nothing,))
+    assert bounds["output"].error.shape == bounds["grad_input"].error.shape == nothing.shape

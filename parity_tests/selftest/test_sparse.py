@@ -166,11 +166,19 @@ def test_a_row_as_long_as_it_may_be_is_left_alone(norm_type, norm):
     same_bits(renormalized(TABLE, np.array([1]), norm, norm_type), TABLE)
 
 
+@pytest.mark.parametrize("arguments", [{"max_norm": "2"}, {"norm_type": "2"}, {"norm_type": None}], ids=str)
+def test_norms_are_numbers(arguments):
+    ((name, _),) = arguments.items()
+    with pytest.raises(TypeError, match=f"{name} is"):
+        renormalized(TABLE, np.array([1]), **{"max_norm": 2.5, "norm_type": 2.0, **arguments})
+
+
 def test_a_row_whose_norm_may_be_on_either_side_may_be_either():
     """A largest element is exact; a sum is not, so between its ends the row may or may not be divided."""
-    contract, row = strictest("float32"), np.array([[3.0, -4.0]])
-    bound = renormalized_bounded(contract, row, np.array([0]), 4.0, float("inf"))
-    assert bound.value.tolist() == [[3, -4]] and bound.error.tolist() == [[0, 0]]
+    contract, row = strictest("float64"), np.array([[3.0, -4.0]])
+    for power in (1.0, 0.125):
+        bound = renormalized_bounded(contract, power * row, np.array([0]), 4.0 * power, float("inf"))
+        assert (bound.value == power * row).all() and (bound.error == 0).all()
     norm = abs(contract.exact(row)).sum(1)
     low, high = (norm.value - norm.error).item(), (norm.value + norm.error).item()
     assert low < 7.0 < high
@@ -181,6 +189,7 @@ def test_a_row_whose_norm_may_be_on_either_side_may_be_either():
         assert (bound.error == 0).all() == (max_norm == high)
         other = divided if max_norm >= 7.0 else row
         assert (np.abs(other - bound.value) <= bound.error).all() or certain
+        assert (bound.error < np.abs(row)).all()
 
 
 def test_a_call_changes_the_rows_that_it_looks_up():
