@@ -12,6 +12,7 @@ from refimpl.activation_formulas import INF, OVERFLOW
 from refimpl.bounded import Bounded, maximum, where
 from refimpl.distance import (
     Cosine,
+    CosineSimilarity,
     Distance,
     PairwiseDistance,
     Vectors,
@@ -171,6 +172,34 @@ def test_defaults_of_distances():
     )
     assert (PairwiseDistance().norm, PairwiseDistance(3).norm) == (2.0, 3)
     assert Cosine("c", x, y, 1, 0.5).added == 0.0
+    pairwise, cosine = PairwiseDistance(), CosineSimilarity()
+    assert (pairwise.p, pairwise.eps, pairwise.keepdim, cosine.dim, cosine.eps) == (2.0, 1e-6, False, 1, 1e-8)
+    assert pairwise_distance(x, y) == np.sqrt((2.0 + 1e-6) ** 2 + (-4.0 + 1e-6) ** 2)
+    same(
+        cosine_similarity(np.array([[3.0, 4.0], [0.0, 2.0]]), np.array([[0.0, 2.0], [0.0, 1.0]])), [0.8, 1.0]
+    )
+    tiny = np.array([[2.0**-30, 0.0]])
+    same(cosine_similarity(tiny, tiny), [2.0**-60 / (1e-8 * 1e-8)])
+
+
+def test_what_is_added_to_squares():
+    """1 + 3 and 13 + 3 are squares of 2 and 4."""
+    call = Cosine("c", np.array([[1.0, 0.0]]), np.array([[2.0, 3.0]]), 1, 1e-8, 3.0)
+    same(call.losses(), [2.0 / 8.0])
+    first, second = call.slopes(np.ones(1))
+    same(first, [[2.0 / 8 - 2.0 / 8 / 4, 3.0 / 8]])
+    same(second, [[1.0 / 8 - 2.0 / 8 / 16 * 2, -2.0 / 8 / 16 * 3]])
+
+
+def test_slopes_of_what_may_be_zero():
+    """A difference that only seems to be zero has a slope, of either sign, unless it is that of a norm that
+    is 0."""
+    gap, norm = within(np.array([0.0]), np.array([0.25])), within(np.array([1.0]), np.array([0.125]))
+    call = Distance("d", np.ones((1, 1)), np.ones((1, 1)), 1.5, 0.0)
+    same_bounds(
+        call._bounded_slope(gap, norm), signed(bounded_power(abs(gap), 0.5) / bounded_power(norm, 0.5), gap)
+    )
+    assert call._bounded_slope(gap, norm).error > 0 == call._bounded_slope(gap, zero(norm)).error
 
 
 @pytest.mark.parametrize("dim", [0, 1, 2, -1, -2, -3])

@@ -60,6 +60,9 @@ def test_a_function_its_backward_and_its_class(inplace):
     assert np.array_equal(function(X), np.where(X > 0, X, np.expm1(X)))
     assert np.array_equal(backward(3 * X, X, 2.0)[0], 3 * X * np.where(X > 0, 1.0, 2 * np.exp(X)))
     assert layer().inplace is False and layer(2.0).scalars == (2.0,)
+    called = layer(2.0)
+    called(X)
+    assert np.array_equal(called.backward(3 * X), backward(3 * X, X, 2.0)[0])
     if inplace:
         assert layer(2.0, True).inplace is True and layer(inplace=True).inplace is True
         assert np.array_equal(function(X, 2.0, True), expected)

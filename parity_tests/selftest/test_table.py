@@ -130,6 +130,7 @@ def test_largest_elements_and_where_they_come_from():
 def test_gradient_of_the_table_with_what_its_bound_needs(weighted):
     """Row 0 is divided by 2, row 2 not, row 3 by 3, row 4 by 4; rows 1 and 5 are read by nobody."""
     lookup = Lookup(np.array([0, 0, 2, 3, 4, 4, 4]), np.arange(7), (6, 2), 7)
+    assert lookup.output_shape == (7, 2)
     divisors, up = np.array([2, 2, 1, 3, 4, 4, 4]), np.array([[k, k + 0.5] for k in range(1, 8)])
     factors = np.array([0.25, 1, 3, 6, 1, 1, 2]) if weighted else np.ones(7)
     found = lookup.row_products(-up, factors, divisors, weighted)

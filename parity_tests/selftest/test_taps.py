@@ -94,17 +94,18 @@ def test_exact_numbers_are_never_compiled():
 
 
 def test_small_work_is_interpreted_until_it_adds_up():
-    """A kernel is compiled once it has interpreted as much as compiling would have cost, and stays so."""
+    """A kernel is compiled once it has interpreted 50,000 taps, about what compiling would have cost, and
+    stays so."""
     pytest.importorskip("numba")
     kernel, matrix = Kernel(pairs, row_sums), np.ones((2, 3))
     for _ in range(2):
-        kernel((np.zeros(3), matrix), (2, 3), INTERPRETED_TAPS // 2)
+        kernel((np.zeros(3), matrix), (2, 3), 25_000)
         assert kernel._compiled is None
-    assert kernel.taps_interpreted == INTERPRETED_TAPS
-    kernel((np.zeros(3), matrix), (2, 3), 6)
-    assert kernel._compiled is not None and kernel.taps_interpreted == INTERPRETED_TAPS
-    kernel((total := np.zeros(3), matrix), (2, 3), 6)
-    assert total[0] == 3 and kernel.taps_interpreted == INTERPRETED_TAPS
+    assert kernel.taps_interpreted == 50_000
+    kernel((np.zeros(3), matrix), (2, 3), 1)
+    assert kernel._compiled is not None and kernel.taps_interpreted == 50_000
+    kernel((total := np.zeros(3), matrix), (2, 3), 1)
+    assert total[0] == 3 and kernel.taps_interpreted == 50_000
 
 
 def test_large_work_is_compiled_at_once_unless_told_otherwise():
