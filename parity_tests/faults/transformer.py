@@ -122,6 +122,8 @@ def _keeps_arguments(self, own, *args, **kwargs):
 
 def _in_float64(self, own, *operands, **kwargs):
     """A layer in float64 with the same parameters, its result rounded once."""
+    if {operand.dtype for operand in operands} != {next(self.parameters()).dtype}:
+        return own(*operands, **kwargs)  # types that torch refuses
     twin = _BASES[type(self).__name__](*self.made_with[0], **self.made_with[1]).train(self.training)
 
     def wide(value: Any) -> Any:
