@@ -254,8 +254,9 @@ def _in_float64(self, own, inputs, given):
     def wide(value: Any) -> Any:
         return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
-    if {operand.dtype for operand in inputs} != {next(self.parameters()).dtype} - {torch.float64}:
-        return own(*inputs, **given)  # float64 already, or types that torch refuses
+    types = {parameter.dtype for parameter in self.parameters()}
+    if {operand.dtype for operand in inputs} != types - {torch.float64}:
+        return own(*inputs, **given)  # float64 already, or what torch refuses
     parameters = {name: wide(parameter) for name, parameter in self.named_parameters()}
     masks = {name: wide(value) for name, value in given.items()}
     output = torch.func.functional_call(self, parameters, tuple(map(wide, inputs)), masks)
