@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from types import CodeType
@@ -99,13 +100,27 @@ class Hunt:
         return found
 
     def _hunt(self, path: str) -> None:
-        """Try the mutants of a module."""
+        """Try the mutants of a module; those killed by a test that the module itself turns red once more."""
+        file, first = self.root / path, len(self.verdicts)
         mutants = [mutant for mutant in mutants_of(self.root, path) if self.wanted(mutant)]
+        again = mutants
+        while again:
+            self._try(file, again)
+            killers = [item for item in self._reaches if any(_by(v, item) for v in self.verdicts[first:])]
+            red = self._red_as_it_is(file, killers)
+            void = {v.name for v in self.verdicts[first:] if any(_by(v, item) for item in red)}
+            self.verdicts[first:] = [v for v in self.verdicts[first:] if v.name not in void]
+            again = [mutant for mutant in mutants if Verdict.of(mutant, "").name in void]
+            for item in red:
+                self.tell(f"{item.nodeid} is red for {path} as it is, put in like a mutant: left out")
+                del self._reaches[item]
+        self.tell(f"{path}: {len(mutants)} mutants; {self._so_far()}")
+
+    def _try(self, file: Path, mutants: Sequence[Mutant]) -> None:
         reaching: dict[Key, list[pytest.Item]] = defaultdict(list)
         for item, reach in self._reaches.items():
             for key in reach.keys:
                 reaching[key].append(item)
-        file = self.root / path
         original, told = _compiled(file, file.read_text()), time.perf_counter()
         for number, mutant in enumerate(mutants, 1):
             pairs = changed_codes(original, _compiled(file, mutant.source))
@@ -113,17 +128,40 @@ class Hunt:
             items = list(dict.fromkeys(item for key in keys for item in reaching.get(key, ())))
             afresh = not items  # what no test runs, runs when the module is imported, if at all
             if afresh:
-                named = [some for key, some in reaching.items() if key[0] == str(file)]
-                items = [*self._signatures(file), *dict.fromkeys(item for some in named for item in some)]
+                items = self._of_module(file)
             if items:
-                self._fork(mutant, list(self._in_order(items, keys)), afresh)
+                self._fork(mutant, list(self._in_order(items, keys, afresh)), afresh)
             else:
                 self.verdicts.append(Verdict.of(mutant, "unreached"))
             if time.perf_counter() - told > PROGRESS:
                 told = time.perf_counter()
-                self.tell(f"{path}: {number} of {len(mutants)} mutants; {self._so_far()}")
+                self.tell(f"{mutant.path}: {number} of {len(mutants)} mutants; {self._so_far()}")
         self._wait(0)
-        self.tell(f"{path}: {len(mutants)} mutants; {self._so_far()}")
+
+    def _red_as_it_is(self, file: Path, tests: Sequence[pytest.Item]) -> list[pytest.Item]:
+        """The tests that are red in a child with the module itself put in like a mutant, either way."""
+        red: set[str] = set()
+        for afresh in (False, True):
+            child, receiving = _forked(partial(self._be_itself, file, tests, afresh))
+            red |= set(_read(receiving).splitlines())
+            os.waitpid(child, 0)
+        if wrong := [line for line in red if line.startswith("!")]:
+            raise RuntimeError(f"{file.name} as it is cannot be put in: {wrong[0]}")
+        return [item for item in tests if item.nodeid in red]
+
+    def _be_itself(self, file: Path, tests: Sequence[pytest.Item], afresh: bool) -> tuple[int, str]:
+        _quiet()
+        try:
+            self._process.become(file, file.read_text(), afresh)
+            return SURVIVED, "\n".join(item.nodeid for item in tests if _outcome(item)[0])
+        except BaseException as error:
+            return KILLED, f"! {type(error).__name__}: {error}"
+
+    def _of_module(self, file: Path) -> list[pytest.Item]:
+        """The tests of a module: of its signatures first, then those that run least beside it."""
+        name, reaches = str(file), self._reaches
+        some = [item for item, reach in reaches.items() if any(key[0] == name for key in reach.keys)]
+        return [*self._signatures(file), *sorted(some, key=lambda item: len(reaches[item].keys))]
 
     def _signatures(self, file: Path) -> list[pytest.Item]:
         """The tests of the signatures of what a module defines, which run none of it."""
@@ -135,12 +173,13 @@ class Hunt:
         alive = sum(verdict.outcome in ALIVE for verdict in self.verdicts)
         return f"in all {len(self.verdicts)}, {alive} alive, {time.perf_counter() - self._started:.0f} s"
 
-    def _in_order(self, items: list[pytest.Item], keys: set[Key]) -> Iterator[pytest.Item]:
-        """Quick tests of many layers, then the bounds on record, then what else `SECONDS` allow."""
+    def _in_order(self, items: list[pytest.Item], keys: set[Key], as_is: bool) -> Iterator[pytest.Item]:
+        """Quick tests of many layers, or the first ones as they are, then the bounds on record, then others."""
         if keys & self._in_kernels:
             items = [item for item in items if self._reaches[item].taps <= TAPS] or items[:3]
         yield from (item for item in items if SIGNATURES in item.nodeid)
-        items = sorted(items, key=lambda item: self._reaches[item].seconds)
+        if not as_is:
+            items = sorted(items, key=lambda item: self._reaches[item].seconds)
         cases = list(_in_turn([item for item in items if isinstance(item, CaseItem)]))
         records = [item for item in items if RECORD in item.nodeid]
         special = [*records, *(item for item in items if SIGNATURES in item.nodeid)]
@@ -156,26 +195,12 @@ class Hunt:
     def _fork(self, mutant: Mutant, items: list[pytest.Item], afresh: bool) -> None:
         """Try a mutant in a child, as soon as one of the workers is free."""
         self._wait(self.workers - 1)
-        receiving, sending = os.pipe()
-        sys.stdout.flush()
-        child = os.fork()
-        if not child:
-            os.close(receiving)
-            code, by = KILLED, ""
-            try:
-                code, by = self._be(mutant, items, afresh)
-            except BaseException as error:
-                by = f"{type(error).__name__} outside of a test"
-            os.write(sending, by.encode()[:4000])
-            os._exit(code)
-        os.close(sending)
+        child, receiving = _forked(partial(self._be, mutant, items, afresh))
         self._running[child] = mutant, receiving, time.perf_counter()
 
     def _be(self, mutant: Mutant, items: list[pytest.Item], afresh: bool) -> tuple[int, str]:
         """The child: become the mutant and run the tests until one is red."""
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
+        _quiet()
         seconds = sum(self._reaches[item].seconds for item in items)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(PATIENCE * (1 + seconds)))
@@ -198,11 +223,45 @@ class Hunt:
             child, status = os.wait()
             if child in self._running:
                 mutant, receiving, started = self._running.pop(child)
-                with os.fdopen(receiving, "rb") as pipe:
-                    by = pipe.read().decode(errors="replace")
+                by = _read(receiving)
                 outcome, ending = _ending(status)
                 seconds = time.perf_counter() - started
                 self.verdicts.append(Verdict.of(mutant, outcome, by or ending, seconds))
+
+
+def _by(verdict: Verdict, item: pytest.Item) -> bool:
+    """Whether a mutant was killed by a test."""
+    return verdict.by.startswith(f"{item.nodeid}: ")
+
+
+def _forked(work: Callable[[], tuple[int, str]]) -> tuple[int, int]:
+    """A child that does the work and ends with its exit code, and the pipe that holds what it says."""
+    receiving, sending = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        os.close(receiving)
+        code, said = KILLED, ""
+        try:
+            code, said = work()
+        except BaseException as error:
+            said = f"{type(error).__name__} outside of a test"
+        os.write(sending, said.encode()[:60_000])
+        os._exit(code)
+    os.close(sending)
+    return child, receiving
+
+
+def _read(receiving: int) -> str:
+    with os.fdopen(receiving, "rb") as pipe:
+        return pipe.read().decode(errors="replace")
+
+
+def _quiet() -> None:
+    """Let nothing of the tests' output through."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
 
 
 def _ending(status: int) -> tuple[str, str]:

@@ -243,7 +243,7 @@ def hunt(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 def test_a_hunt_from_end_to_end(tmp_path):
     """A few mutants of a small module: the tests named kill most of them, and who survives is told."""
-    where = ("--modules", "refimpl/shapes.py", "--tests", "selftest/test_conv.py", "--sweeps", "quick")
+    where = ("--modules", "refimpl/shapes.py", "--tests", "selftest/test_shapes.py", "--sweeps", "quick")
     first = hunt(tmp_path, *where, "--every", "6", "--workers", "1")
     found = load("refimpl/shapes.py", tmp_path / ".parity/mutants")
     assert found, first.stderr
@@ -253,6 +253,23 @@ def test_a_hunt_from_end_to_end(tmp_path):
     assert first.returncode == (1 if alive else 0)
     shown = hunt(tmp_path, *where, "--show")
     assert shown.stdout == first.stdout and shown.returncode == first.returncode
+
+
+def test_a_test_that_the_module_itself_turns_red_kills_no_mutant(tmp_path):
+    """A test that is red in any process but its own says nothing of a mutant in a child."""
+    liar = tmp_path / "test_liar.py"
+    liar.write_text(
+        "import os\n\nfrom refimpl.shapes import per_axis\n\n"
+        "HERE = os.getpid()\n\n\n"
+        "def test_here():\n"
+        "    per_axis(1, 2, 'x')\n"
+        "    assert os.getpid() == HERE\n"
+    )
+    where = ("--modules", "refimpl/shapes.py", "--tests", str(liar), "--sweeps", "quick", "--every", "3")
+    said = hunt(tmp_path, *where, "--workers", "1")
+    assert "test_here is red for refimpl/shapes.py as it is" in said.stderr, said.stderr
+    outcomes = {verdict.outcome for verdict in load("refimpl/shapes.py", tmp_path / ".parity/mutants")}
+    assert outcomes and outcomes <= {"survived", "unreached"}
 
 
 def test_a_module_that_is_not_there_is_told(tmp_path):
