@@ -174,7 +174,7 @@ class Hunt:
         return f"in all {len(self.verdicts)}, {alive} alive, {time.perf_counter() - self._started:.0f} s"
 
     def _in_order(self, items: list[pytest.Item], keys: set[Key], as_is: bool) -> Iterator[pytest.Item]:
-        """Quick tests of many layers, or the first ones as they are, then the bounds on record, then others."""
+        """Quick tests of many layers, or the first ones as they are; then bounds on record, then others."""
         if keys & self._in_kernels:
             items = [item for item in items if self._reaches[item].taps <= TAPS] or items[:3]
         yield from (item for item in items if SIGNATURES in item.nodeid)
