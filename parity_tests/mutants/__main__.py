@@ -8,6 +8,7 @@ a mutant is alive that no entry of `equivalent/` explains, or an entry says what
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -19,7 +20,6 @@ import pytest
 import parity_tests
 from parity_tests.mutants import results
 from parity_tests.mutants.explained import entries, explained, stale
-from parity_tests.mutants.hunt import Hunt
 from parity_tests.mutants.mutate import Mutant
 from parity_tests.mutants.results import ALIVE, Verdict
 
@@ -49,7 +49,13 @@ def all_tests() -> list[str]:
     return [str(HOME / "conformance"), *map(str, own)]
 
 
+NEEDED = {"cosmic_ray": "pip install cosmic-ray", "resource": "use a system that can fork, as Linux or macOS"}
+
+
 def main() -> int:
+    for module, remedy in NEEDED.items():
+        if importlib.util.find_spec(module) is None:
+            raise SystemExit(f"mutation testing needs {module}, which is not there: {remedy}")
     options = _options()
     modules = [str(Path(module)) for module in options.modules or all_modules()]
     missing = [module for module in modules if not (HOME.parent / module).is_file()]
@@ -105,6 +111,8 @@ def _hunt(
     again: set[tuple] | None,
 ) -> None:
     """One session of pytest with the hunt in place of its loop over the tests."""
+    from parity_tests.mutants.hunt import Hunt
+
     met = {"number": -1}
 
     def wanted(mutant: Mutant) -> bool:

@@ -16,9 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from cosmic_ray.ast import ast_nodes, get_ast
-from cosmic_ray.plugins import get_operator
-
 OPERATORS = (
     *(
         f"ReplaceBinaryOperator_{pair}"
@@ -60,6 +57,8 @@ class Mutant:
 
 def mutants_of(root: Path, path: str) -> Iterator[Mutant]:
     """Every mutant of one module that compiles, in the order of its lines."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+
     source = (root / path).read_text(encoding="utf-8")
     lines, functions, seen = source.splitlines(), functions_of(source), {source}
     tree = get_ast(source)
@@ -85,6 +84,8 @@ def mutants_of(root: Path, path: str) -> Iterator[Mutant]:
 
 @lru_cache
 def _operator(name: str) -> Any:
+    from cosmic_ray.plugins import get_operator
+
     return get_operator(f"core/{name}")()
 
 

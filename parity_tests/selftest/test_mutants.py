@@ -272,6 +272,17 @@ def test_a_test_that_the_module_itself_turns_red_kills_no_mutant(tmp_path):
     assert outcomes and outcomes <= {"survived", "unreached"}
 
 
+def test_a_library_that_is_not_there_is_told():
+    without = "import sys; sys.modules['cosmic_ray'] = None; import importlib.util as u; find = u.find_spec\n"
+    without += "u.find_spec = lambda name, *rest: None if name == 'cosmic_ray' else find(name, *rest)\n"
+    run = "import runpy; runpy.run_module('parity_tests.mutants', run_name='__main__')"
+    said = subprocess.run([sys.executable, "-c", without + run], capture_output=True, text=True, check=False)
+    assert said.returncode == 1
+    assert said.stderr.splitlines()[-1] == (
+        "mutation testing needs cosmic_ray, which is not there: pip install cosmic-ray"
+    )
+
+
 def test_a_module_that_is_not_there_is_told(tmp_path):
     said = hunt(tmp_path, "--modules", "refimpl/no_such.py")
     assert said.returncode == 1 and "there is no module refimpl/no_such.py" in said.stderr
