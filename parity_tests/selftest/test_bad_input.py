@@ -35,7 +35,7 @@ USAGE_ERRORS = {
     "--candidate nothing.py": "stands in for nothing: its public names are my_pool, and none is",
     "--candidate helper.py": "stands in for nothing: its public names are my_pool, and none is",
     "--candidate empty.py": "stands in for nothing: its public names are none at all",
-    "--candidate a_module_that_is_nowhere": "is none of eager, aot_eager, inductor, inference, autocast, vmap, nor",
+    "--candidate a_module_that_is_nowhere": "is none of eager, aot_eager, inductor, inference, autocast,",
     "--dtype float8": "--dtype 'float8' is not known; choose one of float64, float32, float16, bfloat16",
     "--device tpu": "torch finds no such device here; present are cpu",
     "--device 7": "--device '7' is not a device; give one like cpu, cuda or cuda:1",
