@@ -30,7 +30,7 @@ from parity_tests.mutants.reach import Reach, Watch
 from parity_tests.mutants.results import ALIVE, Verdict
 
 KILLED, SURVIVED, UNAPPLIED = 10, 11, 12  # exit codes of a child
-FIRST = 24  # tests of each kind that have a mutant first: quick ones, of many layers
+FIRST = 24  # tests of each kind that have a mutant first
 SIGNATURES = "test_signatures"  # what is changed where a module is imported meets these first
 RECORD, RECORDS = "test_recorded_bounds", 60  # then so many of the bounds on record
 SECONDS = 4.0  # then others, as long as those take without a mutant
@@ -130,7 +130,7 @@ class Hunt:
             if afresh:
                 items = self._of_module(file)
             if items:
-                self._fork(mutant, list(self._in_order(items, keys, afresh)), afresh)
+                self._fork(mutant, list(self._in_order(items, keys)), afresh)
             else:
                 self.verdicts.append(Verdict.of(mutant, "unreached"))
             if time.perf_counter() - told > PROGRESS:
@@ -158,10 +158,10 @@ class Hunt:
             return KILLED, f"! {type(error).__name__}: {error}"
 
     def _of_module(self, file: Path) -> list[pytest.Item]:
-        """The tests of a module: of its signatures first, then those that run least beside it."""
-        name, reaches = str(file), self._reaches
-        some = [item for item, reach in reaches.items() if any(key[0] == name for key in reach.keys)]
-        return [*self._signatures(file), *sorted(some, key=lambda item: len(reaches[item].keys))]
+        """The tests of a module: those of its signatures, and all that run something of it."""
+        name, reaches = str(file), self._reaches.items()
+        some = [item for item, reach in reaches if any(key[0] == name for key in reach.keys)]
+        return [*self._signatures(file), *some]
 
     def _signatures(self, file: Path) -> list[pytest.Item]:
         """The tests of the signatures of what a module defines, which run none of it."""
@@ -173,17 +173,18 @@ class Hunt:
         alive = sum(verdict.outcome in ALIVE for verdict in self.verdicts)
         return f"in all {len(self.verdicts)}, {alive} alive, {time.perf_counter() - self._started:.0f} s"
 
-    def _in_order(self, items: list[pytest.Item], keys: set[Key], as_is: bool) -> Iterator[pytest.Item]:
-        """Quick tests of many layers, or the first ones as they are; then bounds on record, then others."""
+    def _in_order(self, items: list[pytest.Item], keys: set[Key]) -> Iterator[pytest.Item]:
+        """Cases of many layers, quick ones first, and self-tests, those that run the fewest functions first, in
+        turn; then bounds on record, then what else `SECONDS` allow."""
         if keys & self._in_kernels:
             items = [item for item in items if self._reaches[item].taps <= TAPS] or items[:3]
         yield from (item for item in items if SIGNATURES in item.nodeid)
-        if not as_is:
-            items = sorted(items, key=lambda item: self._reaches[item].seconds)
+        items = sorted(items, key=lambda item: self._reaches[item].seconds)
         cases = list(_in_turn([item for item in items if isinstance(item, CaseItem)]))
         records = [item for item in items if RECORD in item.nodeid]
         special = [*records, *(item for item in items if SIGNATURES in item.nodeid)]
-        tests = [item for item in items if not isinstance(item, CaseItem) and item not in set(special)]
+        rest = [item for item in items if not isinstance(item, CaseItem) and item not in set(special)]
+        tests = sorted(rest, key=lambda item: len(self._reaches[item].keys))
         yield from _alternating(tests[:FIRST], cases[:FIRST])
         yield from records[:RECORDS]
         left = SECONDS
