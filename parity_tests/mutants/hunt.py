@@ -174,8 +174,8 @@ class Hunt:
         return f"in all {len(self.verdicts)}, {alive} alive, {time.perf_counter() - self._started:.0f} s"
 
     def _in_order(self, items: list[pytest.Item], keys: set[Key]) -> Iterator[pytest.Item]:
-        """Self-tests, the most particular ones first, and cases of many layers in turn; then bounds on record;
-        then what else `SECONDS` allow."""
+        """Self-tests, the most particular ones first, in turn with cases of many layers; bounds on record;
+        what else `SECONDS` allow."""
         if keys & self._in_kernels:
             items = [item for item in items if self._reaches[item].taps <= TAPS] or items[:3]
         yield from (item for item in items if SIGNATURES in item.nodeid)
