@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import parity_tests
+from parity_tests.harness.options import SWEEPS
 from parity_tests.mutants import results
 from parity_tests.mutants.explained import entries, explained, stale
 from parity_tests.mutants.mutate import Mutant
@@ -62,20 +63,19 @@ def main() -> int:
     if missing:
         raise SystemExit(f"there is no module {missing[0]}; give a path such as refimpl/conv.py")
     tests = [str(HOME / test) for test in options.tests] or all_tests()
-    first = True
-    for sweep in options.sweeps:
-        if first and not options.alive and not options.show:
-            _hunt(modules, tests, sweep, options, None)
-        elif again := _to_try_again(modules, options):
+    first, *further = options.sweeps
+    if options.alive or options.show:
+        further = [] if options.show else options.sweeps
+        unknown = [module for module in modules if not results.file_of(module, FOLDER).exists()]
+        if unknown:
+            raise SystemExit(f"nothing is known of {unknown[0]}: run without --alive and --show first")
+    else:
+        _hunt(modules, tests, first, options, None)
+    for sweep in further:
+        if again := _to_try_again(modules, options):
             tell(f"{len(again)} mutants alive meet the {sweep} sweep")
-            _hunt(
-                [module for module in modules if module in {name[0] for name in again}],
-                tests,
-                sweep,
-                options,
-                again,
-            )
-        first = False
+            concerned = {path for path, *_ in again}
+            _hunt([module for module in modules if module in concerned], tests, sweep, options, again)
     verdicts = [verdict for module in modules for verdict in results.load(module, FOLDER)]
     return _judge(verdicts, whole=options.every == 1)
 
@@ -85,7 +85,7 @@ def _to_try_again(modules: Sequence[str], options: argparse.Namespace) -> set[tu
     verdicts = [verdict for module in modules for verdict in results.load(module, FOLDER)]
     alive = [verdict for verdict in verdicts if verdict.outcome in ALIVE]
     known = {} if options.explained else explained(alive, entries())
-    return set() if options.show else {verdict.name for verdict in alive if verdict not in known}
+    return {verdict.name for verdict in alive if verdict not in known}
 
 
 def _options() -> argparse.Namespace:
@@ -97,10 +97,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--alive", action="store_true", help="only those alive in the last run's results")
     parser.add_argument("--show", action="store_true", help="try none, show what is known of them")
     parser.add_argument("--explained", action="store_true", help="with --alive: those explained as well")
-    parser.add_argument("--sweeps", nargs="+", default=["quick", "default"], help="one after the other")
+    parser.add_argument(
+        "--sweeps", nargs="+", choices=SWEEPS, default=["quick", "default"], help="one after the other"
+    )
     parser.add_argument("--every", type=int, default=1, help="a sample: every so many-th mutant")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="mutants tried at a time")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if min(options.every, options.workers) < 1:
+        parser.error(f"--every is {options.every}, --workers {options.workers}; needed is at least 1")
+    return options
 
 
 def _hunt(

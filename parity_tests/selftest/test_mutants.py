@@ -307,3 +307,11 @@ def test_whether_a_kernel_is_inlined_is_carried_over():
     old, same, new = (Kernel(key_of, key_of, inline) for inline in (False, False, True))
     assert not Carrier("refimpl.mutated").pair(same, old)
     assert Carrier("refimpl.mutated").pair(new, old) and old.inline == new.inline
+
+
+def test_a_table_of_nothing_is_not_green(tmp_path):
+    for way in ("--show", "--alive"):
+        said = hunt(tmp_path, "--modules", "refimpl/conv.py", way)
+        assert said.returncode == 1 and "nothing is known of refimpl/conv.py: run without" in said.stderr
+    said = hunt(tmp_path, "--every", "0")
+    assert said.returncode == 2 and "--every is 0" in said.stderr
